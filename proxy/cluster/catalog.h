@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the primary's dictionary says about objects behind names: an immutable, counted snapshot read in the background
+ * by the monitor account, so that routing knows which writes have effects that their text does not show (triggers,
+ * cascades), which names are views, which routines only read, and how cached columns compare.
+ */
+#ifndef ST_CLUSTER_CATALOG_H
+#define ST_CLUSTER_CATALOG_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/config.h"
+#include "base/slice.h"
+
+enum column_compare { /* how the server compares the cached key column */
+	COMPARE_UNKNOWN,  /* not cacheable: unknown type, or a collation that is not understood */
+	COMPARE_BINARY,   /* VARBINARY/BLOB, or a _bin / NOPAD_bin collation without padding: bytes as they are */
+	COMPARE_BIN_PAD,  /* _bin collations: bytes, trailing spaces do not count */
+	COMPARE_NOCASE,   /* case-insensitive collations, PAD SPACE */
+	COMPARE_NOCASE_NOPAD,
+	COMPARE_INTEGER
+};
+enum expires_type { EXPIRES_NONE, EXPIRES_DATETIME, EXPIRES_EPOCH, EXPIRES_UNKNOWN }; /* DATETIME/TIMESTAMP/DATE; integer seconds */
+
+struct catalog_rule { /* same index as config rules */
+	bool found;              /* table and key column exist, and it is a base table */
+	enum column_compare compare;
+	enum expires_type expires;
+	int key_ordinal, columns;
+	bool sole_unique;
+	bool hidden_writes;      /* triggers or foreign keys with actions can change rows without the text naming them */
+	unsigned key_bytes;      /* a longer key cannot be in the table */
+	char why[128];           /* why it is not cacheable; "" when it is */
+};
+
+struct catalog {
+	atomic_uint refs;
+	uint64_t generation;
+	bool complete;      /* false until everything could be read: then all writes may touch every table, every name may
+			     * be a view, and no routine is known to only read. `why` says what is missing. */
+	char why[160];
+	void *names;        /* private to catalog.c: hash sets */
+	struct catalog_rule rules[CONFIG_RULES];
+};
+struct catalog *catalog_ref(struct catalog *c);
+void catalog_unref(struct catalog *c);
+
+/* `table` is freshness_table()'s hash. Any thread; no locks. */
+bool catalog_is_view(const struct catalog *c, uint64_t table);
+bool catalog_spreads(const struct catalog *c, uint64_t table); /* a write to it changes other tables too */
+/* A stored function that is known only to read (NO SQL, READS SQL DATA, not depending on session state).
+ * db may not be empty: the caller fills in the session's schema. */
+bool catalog_reads_only(const struct catalog *c, struct slice db, struct slice name);
+
+/* Building, by the monitor. */
+struct catalog *catalog_new(uint64_t generation);
+void catalog_add_view(struct catalog *c, struct slice db, struct slice name);
+void catalog_add_spreading(struct catalog *c, struct slice db, struct slice name);
+void catalog_add_reading_routine(struct catalog *c, struct slice db, struct slice name);
+
+#endif
