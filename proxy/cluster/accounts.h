@@ -23,6 +23,7 @@ enum account_method {
 struct account {
 	char user[129]; /* "" matches any user */
 	char host[256]; /* pattern: %, _, or base/netmask */
+	bool configured; /* from [user.X]: wins over anonymous accounts, whatever their host */
 	enum account_method method;
 	char plugin[65];
 	uint8_t stored[AUTH_SHA1];
@@ -32,7 +33,7 @@ struct accounts {
 	atomic_uint refs;
 	uint64_t generation;
 	unsigned n;
-	struct account *list; /* sorted: first match wins */
+	struct account *list; /* sorted for accounts_find */
 };
 
 /* Takes the rows (array and its memory become the snapshot's), sorts them. */

@@ -59,5 +59,7 @@ struct catalog *catalog_new(uint64_t generation);
 void catalog_add_view(struct catalog *c, struct slice db, struct slice name);
 void catalog_add_spreading(struct catalog *c, struct slice db, struct slice name);
 void catalog_add_reading_routine(struct catalog *c, struct slice db, struct slice name);
+/* The same contents, whatever the generations. */
+bool catalog_equal(const struct catalog *a, const struct catalog *b);
 
 #endif

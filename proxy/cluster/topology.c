@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cluster/topology.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+const char *server_role_name(enum server_role r)
+{
+	static const char *const names[] = {"unknown", "primary", "replica"};
+	return names[r];
+}
+
+const char *server_state_name(enum server_state s)
+{
+	return s == SERVER_UP ? "up" : "down";
+}
+
+struct server *server_ref(struct server *s)
+{
+	atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+	return s;
+}
+
+void server_unref(struct server *s)
+{
+	if (s != NULL && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1)
+		free(s);
+}
+
+struct topology *topology_ref(struct topology *t)
+{
+	atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
+	return t;
+}
+
+void topology_unref(struct topology *t)
+{
+	if (t == NULL || atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	for (unsigned i = 0; i < t->n; i++)
+		server_unref(t->views[i].server);
+	free(t);
+}
+
+bool topology_readable(const struct topology *t, unsigned i, int64_t now_us)
+{
+	const struct server_view *v = &t->views[i];
+
+	if (v->role != ROLE_REPLICA || v->state != SERVER_UP || v->drained || v->weight == 0)
+		return false;
+	if (atomic_load_explicit(&v->server->failed, memory_order_acquire) != 0)
+		return false;
+	int64_t fresh = atomic_load_explicit(&v->server->fresh_us, memory_order_acquire);
+	return fresh != 0 && now_us - fresh < t->max_replica_lag_us;
+}
+
+int64_t topology_now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
