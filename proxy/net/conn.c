@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/conn.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *c = arg;
+
+	(void)fd;
+	(void)what;
+	c->ops->readable(c);
+}
+
+/* Frees a buffer that has run empty: an idle connection owns none. */
+static void drop_buffer(struct buf *b)
+{
+	if (b->len == 0 && b->cap > 0)
+		buf_fini(b);
+}
+
+static int flush(struct conn *c)
+{
+	while (conn_queued(c) > 0) {
+		ssize_t n = send(c->fd, c->out.data + c->out_at, conn_queued(c), MSG_NOSIGNAL);
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+		}
+		c->out_at += (size_t)n;
+	}
+	c->out.len = c->out_at = 0;
+	drop_buffer(&c->out);
+	return 0;
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *c = arg;
+
+	(void)fd;
+	(void)what;
+	if (c->connecting) {
+		c->ops->drained(c);
+		return;
+	}
+	if (flush(c) < 0) {
+		/* The reader will see the error too; reading is what ends connections. */
+		c->out.len = c->out_at = 0;
+		conn_read_on(c);
+		event_active(&c->rd, EV_READ, 0);
+		return;
+	}
+	if (conn_queued(c) > 0)
+		event_add(&c->wr, NULL);
+	/* Told at every step, so that a source stopped at the high mark resumes at the low one. */
+	c->ops->drained(c);
+}
+
+void conn_init(struct conn *c, struct event_base *base, int fd, const struct conn_ops *ops)
+{
+	*c = (struct conn){.fd = fd, .ops = ops};
+	event_assign(&c->rd, base, fd, EV_READ | EV_PERSIST, on_readable, c);
+	event_assign(&c->wr, base, fd, EV_WRITE, on_writable, c);
+}
+
+int conn_connect(struct conn *c, struct event_base *base, const struct sockaddr *sa, socklen_t len, const struct conn_ops *ops)
+{
+	int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -1;
+	if (sa->sa_family != AF_UNIX) {
+		int on = 1;
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	}
+	/* EAGAIN: a unix socket whose backlog is full. */
+	if (connect(fd, sa, len) < 0 && errno != EINPROGRESS) {
+		int saved = errno;
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	conn_init(c, base, fd, ops);
+	c->connecting = true;
+	event_add(&c->wr, NULL);
+	return 0;
+}
+
+int conn_connect_result(struct conn *c)
+{
+	int err = 0;
+	socklen_t len = sizeof err;
+
+	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &len) < 0)
+		err = errno;
+	c->connecting = false;
+	return err;
+}
+
+void conn_close(struct conn *c)
+{
+	if (c->fd < 0)
+		return;
+	event_del(&c->rd);
+	event_del(&c->wr);
+	close(c->fd);
+	c->fd = -1;
+	c->reading = false;
+	buf_fini(&c->in);
+	buf_fini(&c->out);
+	c->out_at = 0;
+}
+
+void conn_read_on(struct conn *c)
+{
+	if (!c->reading && c->fd >= 0) {
+		event_add(&c->rd, NULL);
+		c->reading = true;
+	}
+}
+
+void conn_read_off(struct conn *c)
+{
+	if (c->reading) {
+		event_del(&c->rd);
+		c->reading = false;
+	}
+}
+
+ssize_t conn_read(struct conn *c, void *p, size_t n)
+{
+	for (;;) {
+		ssize_t got = recv(c->fd, p, n, 0);
+		if (got >= 0)
+			return got;
+		if (errno == EINTR)
+			continue;
+		return errno == EAGAIN || errno == EWOULDBLOCK ? -1 : -2;
+	}
+}
+
+int conn_writev(struct conn *c, struct iovec *iov, int n)
+{
+	int i = 0;
+
+	if (conn_queued(c) == 0) {
+		while (i < n) {
+			struct msghdr msg = {.msg_iov = iov + i, .msg_iovlen = (size_t)(n - i)};
+			ssize_t sent = n - i == 1 ? send(c->fd, iov[i].iov_base, iov[i].iov_len, MSG_NOSIGNAL)
+						  : sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+			if (sent < 0) {
+				if (errno == EINTR)
+					continue;
+				if (errno == EAGAIN || errno == EWOULDBLOCK)
+					break;
+				return -1;
+			}
+			while (i < n && (size_t)sent >= iov[i].iov_len)
+				sent -= (ssize_t)iov[i++].iov_len;
+			if (i < n && sent > 0) {
+				iov[i].iov_base = (char *)iov[i].iov_base + sent;
+				iov[i].iov_len -= (size_t)sent;
+			}
+		}
+		if (i == n)
+			return 0;
+		event_add(&c->wr, NULL);
+	} else if (c->out_at > 65536 && c->out_at > c->out.len / 2) {
+		buf_consume(&c->out, c->out_at);
+		c->out_at = 0;
+	}
+	for (; i < n; i++)
+		buf_put(&c->out, iov[i].iov_base, iov[i].iov_len);
+	return 0;
+}
+
+int conn_write(struct conn *c, const void *p, size_t n)
+{
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)p, .iov_len = n};
+
+	return n == 0 ? 0 : conn_writev(c, &iov, 1);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One peer's socket on a worker's loop. Writes are tried at once and EV_WRITE is armed only when the kernel took less;
+ * EV_READ stays armed from turn to turn, so a statement costs no epoll_ctl. Buffers exist only while bytes wait in
+ * them. All calls on the owner worker's thread. TLS will sit behind conn_read and conn_write.
+ */
+#ifndef ST_NET_CONN_H
+#define ST_NET_CONN_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/slice.h"
+
+struct conn;
+
+struct conn_ops {
+	void (*readable)(struct conn *c); /* bytes, EOF or an error wait: call conn_read */
+	void (*drained)(struct conn *c);  /* what was queued is out, or a connect ended: see conn_connect_result */
+};
+
+struct conn {
+	struct event rd, wr;
+	const struct conn_ops *ops;
+	int fd;           /* -1: closed */
+	bool reading;     /* rd is armed */
+	bool connecting;
+	struct buf in;    /* bytes read that do not yet make a whole packet, or must wait */
+	struct buf out;   /* bytes that the kernel did not take yet, from out_at on */
+	size_t out_at;
+};
+
+/* Takes a connected, non-blocking descriptor. Reading is off until conn_read_on. */
+void conn_init(struct conn *c, struct event_base *base, int fd, const struct conn_ops *ops);
+/* Starts to connect; `drained` follows when it is decided. Returns 0, or -1 with errno. */
+int conn_connect(struct conn *c, struct event_base *base, const struct sockaddr *sa, socklen_t len,
+		 const struct conn_ops *ops);
+int conn_connect_result(struct conn *c); /* 0, or the errno that the connect ended with */
+void conn_close(struct conn *c);         /* frees buffers, closes; may be called twice */
+
+void conn_read_on(struct conn *c);
+void conn_read_off(struct conn *c);
+/* > 0 bytes read, 0 peer closed, -1 nothing now, -2 error (errno). */
+ssize_t conn_read(struct conn *c, void *p, size_t n);
+/* Sends, queues what the kernel does not take. Returns 0, or -1 when the peer is gone (errno). The pieces may be
+ * changed by the call. */
+int conn_writev(struct conn *c, struct iovec *iov, int n);
+int conn_write(struct conn *c, const void *p, size_t n);
+static inline size_t conn_queued(const struct conn *c)
+{
+	return c->out.len - c->out_at;
+}
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A worker: one thread, one event loop, and everything that lives on it. Others reach it by posting closures. At the
+ * end of each turn of its loop it frees what was parked in the graveyard (so that no callback of the same turn meets
+ * freed memory) and runs its hook.
+ */
+#ifndef ST_NET_WORKER_H
+#define ST_NET_WORKER_H
+
+#include <event2/event.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/stats.h"
+
+struct worker;
+typedef void worker_fn(struct worker *w, void *arg);
+
+/* Room for what one read brings: a reply's closing packet must fit. */
+enum { WORKER_SCRATCH = 256 * 1024 };
+
+struct worker {
+	unsigned index;
+	struct event_base *base;
+	struct stats *stats;
+	uint8_t *scratch;      /* WORKER_SCRATCH bytes to read into; free between callbacks */
+	void *home;            /* the proxy's own part: struct proxy_worker in session/ */
+	worker_fn *turn_end;   /* hook, may be NULL */
+	void *turn_arg;
+	atomic_int load;       /* sessions, for dealing out new ones; written by the acceptor and the worker */
+	struct worker_private *priv;
+};
+
+/* Makes a worker; the loop runs from worker_start (in a thread named st-worker-N) until worker_stop, which joins. */
+struct worker *worker_new(unsigned index);
+void worker_start(struct worker *w);
+void worker_stop(struct worker *w);
+void worker_free(struct worker *w);
+
+/* Runs fn on the worker's thread, in order of posting. Any thread. */
+void worker_post(struct worker *w, worker_fn *fn, void *arg);
+/* Frees p with `destroy` at the end of this turn. On the worker's thread. */
+void worker_bury(struct worker *w, void *p, void (*destroy)(void *p));
+
+#endif
