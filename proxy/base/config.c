@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/config_table.h"
+#include "base/mem.h"
+#include "base/stats.h"
+
+#define UNWRAP(...) __VA_ARGS__
+#define FIXED false
+#define LIVE true
+#define ON true
+#define OFF false
+#define STRUCT_PROXY struct config
+#define STRUCT_ADMIN struct config
+#define STRUCT_SERVER struct config_server
+#define STRUCT_MONITOR struct config
+#define STRUCT_USER struct config_user
+#define STRUCT_CACHE struct config
+#define STRUCT_RULE struct config_rule
+
+const struct config_section config_sections[SECTIONS] = {
+#define CONFIG_SECTION(ID, name, example, shown, help) [SECTION_##ID] = {name, example, shown, help},
+#define CONFIG_OPTION(...)
+#include "tbl/config.h"
+#undef CONFIG_SECTION
+#undef CONFIG_OPTION
+};
+
+const struct config_option config_options[] = {
+#define CONFIG_SECTION(...)
+#define CONFIG_OPTION(SECTION, key, TYPE, field, def, limits, live, example, help)                                     \
+	{SECTION_##SECTION, key,  TYPE_##TYPE, offsetof(STRUCT_##SECTION, field), sizeof(((STRUCT_##SECTION *)0)->field), \
+	 def,               {UNWRAP limits}, live, example, help},
+#include "tbl/config.h"
+#undef CONFIG_SECTION
+#undef CONFIG_OPTION
+};
+const unsigned config_options_n = sizeof config_options / sizeof *config_options;
+
+const struct config_option *config_option_find(enum config_section_id section, const char *key)
+{
+	for (unsigned i = 0; i < config_options_n; i++)
+		if (config_options[i].section == section && strcmp(config_options[i].key, key) == 0)
+			return &config_options[i];
+	return NULL;
+}
+
+/* --- Life ------------------------------------------------------------------------------------------------------- */
+
+struct config *config_ref(struct config *c)
+{
+	atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+	return c;
+}
+
+static void wipe(char *secret)
+{
+	if (secret != NULL)
+		explicit_bzero(secret, strlen(secret));
+	free(secret);
+}
+
+void config_unref(struct config *c)
+{
+	if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	for (unsigned i = 0; i < c->nusers; i++)
+		wipe(c->users[i].password);
+	free(c->users);
+	free(c->path);
+	free(c->admin_user);
+	free(c->monitor_user);
+	free(c->redis_user);
+	wipe(c->admin_password);
+	wipe(c->monitor_password);
+	wipe(c->redis_password);
+	free(c);
+}
+
+/* --- Loading ---------------------------------------------------------------------------------------------------- */
+
+struct seen { /* a section of the file */
+	char *name;
+	int line;
+};
+
+enum { WHOLE_FILE = 0, COMMAND_LINE = -1 }; /* instead of the number of a line */
+
+struct loader {
+	struct config *config;
+	const char *path;
+	bool exposed, resolve;
+	unsigned errors;
+	void (*report)(void *arg, const char *line);
+	void *arg;
+
+	enum config_section_id section; /* the one being read; SECTIONS: none, or an unknown one whose keys are skipped */
+	void *at;                       /* its struct */
+	char name[160];                 /* as written */
+	int keys[64];                   /* the line of each option (by row) in this section, 0: not there */
+	struct seen *seen;
+	unsigned nseen;
+	int server_line[CONFIG_SERVERS], rule_line[CONFIG_RULES];
+};
+
+static void complain(struct loader *l, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void complain(struct loader *l, int line, const char *fmt, ...)
+{
+	char text[1024], where[32] = "";
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	if (line > 0)
+		snprintf(where, sizeof where, ":%d", line);
+	const char *path = line == COMMAND_LINE || l->path == NULL ? "command line" : l->path;
+	char *whole = xasprintf("%s%s: %s", path, where, text);
+	l->report(l->arg, whole);
+	free(whole);
+	l->errors++;
+}
+
+static void set_defaults(struct loader *l, enum config_section_id section, void *at)
+{
+	char why[CONFIG_WHY];
+
+	for (unsigned i = 0; i < config_options_n; i++) {
+		const struct config_option *o = &config_options[i];
+		if (o->section == section && o->def != NULL && config_value_set(o, at, o->def, l->resolve, why) != 0)
+			complain(l, WHOLE_FILE, "default of [%s] %s: %s", config_sections[section].name, o->key, why);
+	}
+}
+
+static bool good_label(const char *s)
+{
+	static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+
+	return s[0] != '\0' && strlen(s) < 64 && strspn(s, chars) == strlen(s);
+}
+
+static struct config_server *add_server(struct loader *l, int line, const char *name)
+{
+	struct config *c = l->config;
+
+	if (c->nservers == CONFIG_SERVERS) {
+		complain(l, line, "at most %d servers", CONFIG_SERVERS);
+		return NULL;
+	}
+	l->server_line[c->nservers] = line;
+	struct config_server *s = &c->servers[c->nservers++];
+	*s = (struct config_server){0};
+	snprintf(s->name, sizeof s->name, "%s", name);
+	set_defaults(l, SECTION_SERVER, s);
+	return s;
+}
+
+static struct config_rule *add_rule(struct loader *l, int line, const char *name)
+{
+	struct config *c = l->config;
+
+	if (c->nrules == CONFIG_RULES) {
+		complain(l, line, "at most %d cache rules", CONFIG_RULES);
+		return NULL;
+	}
+	l->rule_line[c->nrules] = line;
+	struct config_rule *r = &c->rules[c->nrules++];
+	snprintf(r->name, sizeof r->name, "%s", name);
+	set_defaults(l, SECTION_RULE, r);
+	return r;
+}
+
+static struct config_user *add_user(struct loader *l, int line, const char *name)
+{
+	struct config *c = l->config;
+
+	if (strlen(name) >= sizeof c->users->name) {
+		complain(l, line, "the name of an account has at most %zu bytes", sizeof c->users->name - 1);
+		return NULL;
+	}
+	c->users = xrealloc(c->users, (c->nusers + 1) * sizeof *c->users);
+	struct config_user *u = &c->users[c->nusers++];
+	*u = (struct config_user){0};
+	snprintf(u->name, sizeof u->name, "%s", name);
+	set_defaults(l, SECTION_USER, u);
+	return u;
+}
+
+static bool seen_before(struct loader *l, int line, const char *name)
+{
+	for (unsigned i = 0; i < l->nseen; i++) {
+		if (strcmp(l->seen[i].name, name) == 0) {
+			complain(l, line, "section [%s] again: expected once, it is in line %d already", name,
+				 l->seen[i].line);
+			return true;
+		}
+	}
+	l->seen = xrealloc(l->seen, (l->nseen + 1) * sizeof *l->seen);
+	l->seen[l->nseen++] = (struct seen){xstrdup(name), line};
+	return false;
+}
+
+static void unknown_section(struct loader *l, int line, const char *name, size_t stem)
+{
+	const char *words[SECTIONS];
+	char typed[64];
+
+	for (unsigned i = 0; i < SECTIONS; i++)
+		words[i] = config_sections[i].name;
+	snprintf(typed, sizeof typed, "%.*s", (int)stem, name);
+	const char *near = config_nearest(typed, words, SECTIONS);
+	if (near != NULL)
+		complain(l, line, "unknown section [%.80s]: did you mean [%s%.80s]?", name, near, name + stem);
+	else
+		complain(l, line, "unknown section [%.80s]: expected proxy, admin, server.X, monitor, user.X, cache or cache.X",
+			 name);
+}
+
+static enum config_section_id find_section(const char *name, size_t stem)
+{
+	bool family = name[stem] == '.';
+
+	for (unsigned i = 0; i < SECTIONS; i++) {
+		const struct config_section *s = &config_sections[i];
+		if (strlen(s->name) == stem && memcmp(s->name, name, stem) == 0 && (s->example != NULL) == family)
+			return i;
+	}
+	return SECTIONS;
+}
+
+static void *open_section(struct loader *l, int line, const char *x)
+{
+	if (l->section != SECTION_SERVER && l->section != SECTION_RULE && l->section != SECTION_USER)
+		return l->config;
+	if (l->section == SECTION_USER ? x[0] == '\0' : !good_label(x)) {
+		complain(l, line, "[%.80s]: expected a name of 1 to 63 letters, digits, _ - . after %s.", l->name,
+			 config_sections[l->section].name);
+		return NULL;
+	}
+	if (l->section == SECTION_USER)
+		return add_user(l, line, x);
+	return l->section == SECTION_SERVER ? (void *)add_server(l, line, x) : (void *)add_rule(l, line, x);
+}
+
+/* A [user.X] needs a password, but it may be empty; the check comes when its section ends. */
+static void end_section(struct loader *l)
+{
+	if (l->section == SECTION_USER && l->at != NULL && ((struct config_user *)l->at)->password == NULL)
+		complain(l, l->seen[l->nseen - 1].line, "[%s] has no password: expected one (password = \"\" for none)", l->name);
+	l->section = SECTIONS;
+	l->at = NULL;
+	memset(l->keys, 0, sizeof l->keys);
+}
+
+static void on_section(void *arg, int line, const char *name)
+{
+	struct loader *l = arg;
+	size_t stem = strcspn(name, ".");
+
+	end_section(l);
+	if (strlen(name) >= sizeof l->name) {
+		complain(l, line, "the name of this section is too long");
+		return;
+	}
+	snprintf(l->name, sizeof l->name, "%s", name);
+	enum config_section_id id = find_section(name, stem);
+	if (id == SECTIONS && find_section(name, strlen(name)) == SECTIONS && name[stem] == '\0') {
+		char dotted[sizeof l->name + 1];
+		snprintf(dotted, sizeof dotted, "%s.", name);
+		if (find_section(dotted, stem) != SECTIONS) {
+			complain(l, line, "[%s] needs a name: expected [%s.X]", name, name);
+			return;
+		}
+	}
+	if (id == SECTIONS)
+		unknown_section(l, line, name, stem);
+	else if (!seen_before(l, line, name)) {
+		l->section = id;
+		l->at = open_section(l, line, name[stem] == '.' ? name + stem + 1 : "");
+	}
+}
+
+static void unknown_key(struct loader *l, int line, const char *key)
+{
+	const char *words[64];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < config_options_n; i++) {
+		if (config_options[i].section == l->section)
+			words[n++] = config_options[i].key;
+		const struct config_section *s = &config_sections[config_options[i].section];
+		if (strcmp(config_options[i].key, key) == 0) {
+			complain(l, line, "unknown key \"%s\" in [%s]: it belongs in [%s%s]", key, l->name, s->name,
+				 s->example != NULL ? ".X" : "");
+			return;
+		}
+	}
+	const char *near = config_nearest(key, words, n);
+	if (near != NULL) {
+		complain(l, line, "unknown key \"%.80s\" in [%s]: did you mean \"%s\"?", key, l->name, near);
+		return;
+	}
+	char list[512] = "";
+	for (unsigned i = 0; i < n; i++)
+		snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i > 0 ? ", " : "", words[i]);
+	complain(l, line, "unknown key \"%.80s\" in [%s]: expected one of %s", key, l->name, list);
+}
+
+static bool holds_secret(const struct loader *l, const struct config_option *o)
+{
+	return o->type == TYPE_SECRET || (o->type == TYPE_STORE && l->config->redis_password != NULL);
+}
+
+static void on_setting(void *arg, int line, const char *key, const char *value)
+{
+	struct loader *l = arg;
+	char why[CONFIG_WHY];
+
+	if (l->nseen == 0 && l->name[0] == '\0') {
+		complain(l, line, "\"%.80s\" before any [section]: expected a section first", key);
+		return;
+	}
+	if (l->at == NULL)
+		return; /* the section was complained about */
+	const struct config_option *o = config_option_find(l->section, key);
+	if (o == NULL) {
+		unknown_key(l, line, key);
+		return;
+	}
+	int *first = &l->keys[o - config_options];
+	if (*first != 0) {
+		complain(l, line, "[%s] %s again: expected once, it is in line %d already", l->name, key, *first);
+		return;
+	}
+	*first = line;
+	if (config_value_set(o, l->at, value, l->resolve, why) != 0)
+		complain(l, line, "[%s] %s: %s", l->name, key, why);
+	else if (l->exposed && holds_secret(l, o))
+		complain(l, line, "[%s] %s: others can read this file, which holds a password: expected mode 0640 or "
+				  "stricter (chmod o-rwx)",
+			 l->name, key);
+}
+
+static void on_error(void *arg, int line, const char *what)
+{
+	complain(arg, line, "%s", what);
+}
+
+/* --- The command line ------------------------------------------------------------------------------------------- */
+
+static void override(struct loader *l, const char *option, enum config_section_id section, const char *key,
+		     const char *value)
+{
+	char why[CONFIG_WHY];
+
+	if (value == NULL)
+		return;
+	if (config_value_set(config_option_find(section, key), l->config, value, l->resolve, why) != 0)
+		complain(l, COMMAND_LINE, "%s: %s", option, why);
+}
+
+static void option_server(struct loader *l, const char *option, const char *name, const char *address, enum config_role role)
+{
+	char why[CONFIG_WHY];
+	struct config_server *s = add_server(l, COMMAND_LINE, name);
+
+	if (s == NULL)
+		return;
+	s->role = role;
+	if (config_value_set(config_option_find(SECTION_SERVER, "address"), s, address, l->resolve, why) != 0)
+		complain(l, COMMAND_LINE, "%s: %s", option, why);
+}
+
+/* Servers on the command line replace those of the file: a mix of both would be nobody's cluster. */
+static void override_servers(struct loader *l, const struct config_options *o)
+{
+	if (o->primary == NULL && o->nreplica == 0)
+		return;
+	l->config->nservers = 0;
+	if (o->primary != NULL)
+		option_server(l, "--primary", "primary", o->primary, CONFIG_ROLE_PRIMARY);
+	for (unsigned i = 0; i < o->nreplica; i++) {
+		char name[32];
+		snprintf(name, sizeof name, "replica%u", i + 1);
+		option_server(l, "--replica", name, o->replica[i], CONFIG_ROLE_REPLICA);
+	}
+}
+
+static void override_all(struct loader *l, const struct config_options *o)
+{
+	char number[16];
+
+	override(l, "--listen", SECTION_PROXY, "listen", o->listen);
+	override(l, "--mode", SECTION_PROXY, "mode", o->mode);
+	override(l, "--log-level", SECTION_PROXY, "log_level", o->log_level);
+	override(l, "--admin", SECTION_ADMIN, "listen", o->admin);
+	override(l, "--http", SECTION_ADMIN, "http", o->http);
+	override(l, "--redis", SECTION_CACHE, "store", o->redis);
+	snprintf(number, sizeof number, "%d", o->workers);
+	override(l, "--workers", SECTION_PROXY, "workers", o->workers != 0 ? number : NULL);
+	override_servers(l, o);
+}
+
+/* --- What only the whole shows ---------------------------------------------------------------------------------- */
+
+static void check_servers(struct loader *l)
+{
+	const struct config *c = l->config;
+	unsigned primaries = 0;
+
+	if (c->nservers == 0)
+		complain(l, WHOLE_FILE, "no servers: expected --primary ADDR, or [server.X] sections with an address in the file");
+	for (unsigned i = 0; i < c->nservers; i++) {
+		const struct config_server *s = &c->servers[i];
+		if (s->address.text[0] == '\0')
+			complain(l, l->server_line[i], "[server.%s] has no address: expected address = host:port", s->name);
+		for (unsigned j = 0; s->address.text[0] != '\0' && j < i; j++)
+			if (strcmp(c->servers[j].address.text, s->address.text) == 0)
+				complain(l, l->server_line[i], "server %s has the address of %s: expected another than %s",
+					 s->name, c->servers[j].name, s->address.text);
+		if (s->role == CONFIG_ROLE_PRIMARY && ++primaries == 2)
+			complain(l, l->server_line[i], "server %s: a second role = primary: expected one at most", s->name);
+	}
+}
+
+static void check_rules(struct loader *l)
+{
+	const struct config *c = l->config;
+
+	for (unsigned i = 0; i < c->nrules; i++) {
+		const struct config_rule *r = &c->rules[i];
+		if (r->table[0] == '\0')
+			complain(l, l->rule_line[i], "[cache.%s] has no table: expected table = database.table", r->name);
+		if (r->key[0] == '\0')
+			complain(l, l->rule_line[i], "[cache.%s] has no key: expected key = column", r->name);
+		for (unsigned j = 0; r->table[0] != '\0' && j < i; j++)
+			if (strcmp(c->rules[j].db, r->db) == 0 && strcmp(c->rules[j].table, r->table) == 0)
+				complain(l, l->rule_line[i], "[cache.%s] caches the table of [cache.%s]: expected one rule a table",
+					 r->name, c->rules[j].name);
+	}
+}
+
+static unsigned cores(void)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof set, &set) != 0)
+		return 1;
+	return (unsigned)CPU_COUNT(&set) < 256 ? (unsigned)CPU_COUNT(&set) : 256;
+}
+
+static void finish(struct loader *l)
+{
+	struct config *c = l->config;
+
+	check_servers(l);
+	check_rules(l);
+	if (c->monitor_password != NULL && c->monitor_user == NULL)
+		complain(l, WHOLE_FILE, "[monitor] has a password but no user: expected user = name");
+	if (c->workers == 0)
+		c->workers = cores();
+	for (unsigned i = 0; l->errors == 0 && i < c->nrules; i++)
+		c->rules[i].stats_id = stats_rule_id(c->rules[i].name);
+}
+
+struct config *config_load_text(const char *path, char *text, size_t n, bool exposed, bool resolve,
+				const struct config_options *options, void (*report)(void *arg, const char *line), void *arg)
+{
+	struct loader l = {.path = path, .exposed = exposed, .resolve = resolve, .report = report, .arg = arg,
+			   .section = SECTIONS, .config = xcalloc(1, sizeof *l.config)};
+	const struct config_sink sink = {&l, on_section, on_setting, on_error};
+
+	_Static_assert(sizeof config_options / sizeof *config_options <= sizeof l.keys / sizeof *l.keys, "keys");
+	atomic_init(&l.config->refs, 1);
+	l.config->path = path != NULL ? xstrdup(path) : NULL;
+	for (unsigned i = 0; i < SECTIONS; i++)
+		if (config_sections[i].example == NULL)
+			set_defaults(&l, i, l.config);
+	if (text != NULL)
+		config_text_read(text, n, &sink);
+	end_section(&l);
+	override_all(&l, options);
+	finish(&l);
+	for (unsigned i = 0; i < l.nseen; i++)
+		free(l.seen[i].name);
+	free(l.seen);
+	if (l.errors == 0)
+		return l.config;
+	config_unref(l.config);
+	return NULL;
+}
+
+/* --- The file --------------------------------------------------------------------------------------------------- */
+
+enum { FILE_MAX = 1 << 20 };
+
+/* Returns the text with a NUL after it, or NULL with why. */
+static char *read_fd(int fd, size_t *n, bool *exposed, const char **why)
+{
+	struct stat st;
+	ssize_t got = 1;
+	char *text = xmalloc(FILE_MAX + 1);
+
+	*n = 0;
+	if (fstat(fd, &st) == 0) {
+		*exposed = (st.st_mode & 0007) != 0;
+		while (*n <= FILE_MAX && (got = read(fd, text + *n, FILE_MAX + 1 - *n)) > 0)
+			*n += (size_t)got;
+	} else {
+		got = -1;
+	}
+	if (got == 0) {
+		text[*n] = '\0';
+		return text;
+	}
+	*why = got < 0 ? strerror(errno) : "larger than 1 MB";
+	explicit_bzero(text, *n);
+	free(text);
+	return NULL;
+}
+
+struct config *config_load(const struct config_options *options, void (*report)(void *arg, const char *line), void *arg)
+{
+	if (options->file == NULL)
+		return config_load_text(NULL, NULL, 0, false, true, options, report, arg);
+	int fd = open(options->file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	const char *why = strerror(errno);
+	bool exposed = false;
+	size_t n = 0;
+	char *text = fd >= 0 ? read_fd(fd, &n, &exposed, &why) : NULL;
+
+	if (fd >= 0)
+		close(fd);
+	if (text == NULL) {
+		char *line = xasprintf("%s: cannot be read: %s", options->file, why);
+		report(arg, line);
+		free(line);
+		return NULL;
+	}
+	struct config *c = config_load_text(options->file, text, n, exposed, true, options, report, arg);
+	explicit_bzero(text, n);
+	free(text);
+	return c;
+}
