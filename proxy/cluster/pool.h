@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A worker's server connections. Sessions that log in alike (user, password, the capabilities that change answers,
+ * character set) share an `identity`; an identity has one pool for each server. A connection is idle in its pool, or
+ * owned by whoever took it, never both:
+ *
+ *      connecting -> idle <-> owned            closed by: error, idle time, drain, server gone
+ *                     ^         |
+ *                     +- reset -+   (COM_RESET_CONNECTION when its state cannot be told apart any more)
+ *
+ * Everything here runs on the worker's thread.
+ */
+#ifndef ST_CLUSTER_POOL_H
+#define ST_CLUSTER_POOL_H
+
+#include <sys/queue.h>
+
+#include "base/config.h"
+#include "cluster/topology.h"
+#include "mysql/auth.h"
+#include "mysql/state.h"
+#include "net/conn.h"
+#include "net/worker.h"
+
+struct backend;
+struct pool;
+
+struct backend_error {
+	unsigned code;
+	char sqlstate[6];
+	char text[320];
+	bool from_server; /* the server said no (wrong password, too many connections): the client is told just that */
+};
+
+/* Capabilities that change what a server answers: part of an identity. */
+uint32_t identity_caps(uint32_t client_caps);
+uint32_t identity_xcaps(uint32_t client_xcaps);
+
+struct identity {
+	LIST_ENTRY(identity) link;
+	unsigned refs;                 /* sessions, and pools that are not empty */
+	char *user;
+	bool has_password;
+	uint8_t stage1[AUTH_SHA1];     /* SHA1(password) */
+	uint32_t caps, xcaps;
+	uint16_t collation;
+	unsigned stats_user;
+	uint16_t login_status;         /* server status after a fresh login; 0 until one was seen */
+	struct pool *pools[STATS_SERVERS];
+};
+
+TAILQ_HEAD(backend_list, backend);
+struct pool_wait;
+TAILQ_HEAD(wait_list, pool_wait);
+
+struct pool {
+	struct identity *identity;
+	struct server *server;         /* counted */
+	struct cluster *cluster;
+	struct backend_list idle;      /* last used first */
+	struct backend_list making;    /* connecting, logging in, being reset */
+	struct wait_list waiters;
+	unsigned nidle, nopen, nconnecting, nwaiting;
+	struct state_login login;      /* known once login.client is not empty */
+};
+
+/* One worker's view of the servers. */
+struct cluster {
+	struct worker *worker;
+	struct config *config;         /* counted; replaced by cluster_reload */
+	struct topology *topology;     /* counted; replaced by cluster_publish */
+	unsigned workers;
+	LIST_HEAD(, identity) identities;
+	unsigned open[STATS_SERVERS];  /* this worker's connections by server id */
+	struct event sweeper;
+};
+
+void cluster_init(struct cluster *c, struct worker *w, unsigned workers, struct config *config);
+void cluster_fini(struct cluster *c);
+/* Both take over one reference. */
+void cluster_publish(struct cluster *c, struct topology *t);
+void cluster_reload(struct cluster *c, struct config *config);
+
+/* The identity of a login; counted for the caller, who gives it back with identity_put. stage1 NULL: no password. */
+struct identity *identity_get(struct cluster *c, struct slice user, const uint8_t *stage1, uint32_t caps, uint32_t xcaps,
+			      uint16_t collation);
+void identity_put(struct cluster *c, struct identity **id);
+
+struct pool_wait { /* embedded in whoever waits */
+	TAILQ_ENTRY(pool_wait) link;
+	struct pool *pool; /* NULL: not waiting */
+	/* A connection is the waiter's now, or none could be made (b is NULL). Never from within pool_get. */
+	void (*done)(struct pool_wait *w, struct backend *b, const struct backend_error *error);
+};
+
+/* What of several idle connections is best. */
+struct pool_taste {
+	uint64_t state_hash;      /* one that has this state already */
+	uint32_t thread_id, uses; /* or, above all, the very connection that ran the session's last statement, if nobody
+				   * has used it since; 0: none */
+};
+/* A connection to topology view `index` for this identity, or NULL, and then `wait` is queued. */
+struct backend *pool_get(struct cluster *c, struct identity *id, unsigned index, const struct pool_taste *taste,
+			 struct pool_wait *wait);
+void pool_cancel(struct pool_wait *wait); /* may be called when not waiting */
+
+/* For backend.c. */
+void pool_making(struct backend *b);                                       /* connecting, or being reset */
+void pool_ready(struct backend *b);                                        /* fresh, reset or given back */
+void pool_failed(struct pool *p, const struct backend_error *error);       /* a connect ended without a connection */
+void pool_closed(struct backend *b);                                       /* it is gone */
+
+#endif
