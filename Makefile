@@ -18,6 +18,12 @@ endif
 OPT.release := -O2 -g
 OPT.asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 OPT.tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+OPT.fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+ifeq ($(VARIANT),fuzz)
+CC := clang
+WARN := -w # gcc has the say
+endif
+Q := $(if $(V),,@)# make V=1 shows the commands
 CFLAGS += -std=gnu11 -D_GNU_SOURCE $(OPT.$(VARIANT)) $(WARN) -Iproxy -pthread $(DEP_CFLAGS)
 LDLIBS += $(DEP_LIBS) -pthread -lm
 
@@ -26,33 +32,44 @@ PROXY_OBJ := $(PROXY_SRC:%.c=$(OBJ)/%.o)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(OBJ)/unit/%)
 
-.PHONY: all run test check bench soak tsan fuzz lint install clean deps
+.PHONY: all run install clean
 all: $(BIN)/sidetrack $(BIN)/sidetrackctl
 
+# A make of its own compiles: the headers that this one looked for may only just have been installed.
+run:
+	tests/lab/install.sh run
+	$(MAKE) -j$$(nproc) all
+	tests/lab/run.sh
+
 $(BIN)/sidetrack: $(OBJ)/proxy/main.o $(OBJ)/libproxy.a
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
+	@mkdir -p $(@D) && echo "  link $@"
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
 $(BIN)/sidetrackctl: $(OBJ)/proxy/tools/sidetrackctl.o $(OBJ)/libproxy.a
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
+	@mkdir -p $(@D) && echo "  link $@"
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
 $(OBJ)/libproxy.a: $(PROXY_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 $(OBJ)/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	@mkdir -p $(@D) && echo "  cc $<"
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 $(OBJ)/unit/%: $(OBJ)/tests/unit/%.o $(OBJ)/libproxy.a
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	@mkdir -p $(@D) && echo "  link $@"
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 # One unit test by name: make unit-test_slice
 unit-%: $(OBJ)/unit/%
 	$<
-unit: $(UNIT_BIN)
-	@set -e; for t in $(UNIT_BIN); do echo "== $$t"; $$t; done
+
+.SECONDARY: # objects are kept
 
 include $(wildcard preload/preload.mk tests/tests.mk tests/bench/bench.mk)
 
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/sidetrack $(DESTDIR)$(PREFIX)/share/doc/sidetrack/examples
+	install $(addprefix $(BIN)/,sidetrack sidetrackctl sidetrack-run) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(wildcard $(BIN)/libsidetrack*.so) $(DESTDIR)$(PREFIX)/lib/sidetrack
+	install -m 644 $(wildcard conf/*) $(DESTDIR)$(PREFIX)/share/doc/sidetrack/examples
 clean:
 	rm -rf $(BUILD)
 

@@ -1,0 +1,95 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The statements of tests/data/equal.sql give the same answers directly and through the proxy: every column's metadata,
+rows, counts, status, warnings and errors; in text and prepared; with and without CLIENT_DEPRECATE_EOF."""
+import difflib
+import os
+import subprocess
+
+import pymysql
+from pymysql.constants import CLIENT
+
+from harness import ROOT, Lab, Proxy, run
+
+STATEMENTS = os.path.join(ROOT, "tests/data/equal.sql")
+TRANSCRIPT = os.environ.get("TRANSCRIPT", os.path.join(ROOT, "build/support/transcript"))
+
+
+def fresh(lab):
+    lab.primary.sql("DROP DATABASE IF EXISTS scratch", "CREATE DATABASE scratch CHARACTER SET utf8mb4")
+    lab.sync()
+
+
+def transcript(lab, port, protocol):
+    fresh(lab)
+    with open(STATEMENTS) as statements:
+        done = subprocess.run([TRANSCRIPT, protocol, "127.0.0.1", str(port), "app", "lab-app", "scratch"],
+                              stdin=statements, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    text = done.stdout.decode()
+    assert done.returncode == 0, text[-1000:]
+    return text.splitlines()
+
+
+def pymysql_transcript(lab, port):
+    """What PyMySQL sees: another client library, one that does not ask for CLIENT_DEPRECATE_EOF."""
+    fresh(lab)
+    lines = []
+    with open(STATEMENTS) as f:
+        text = "".join(line for line in f if not line.startswith(("--@", "-- ", "\n")))
+    c = pymysql.connect(host="127.0.0.1", port=port, user="app", password="lab-app", database="scratch",
+                        charset="utf8mb4", autocommit=True, client_flag=CLIENT.MULTI_STATEMENTS, read_timeout=60)
+    for statement in text.split(";\n"):
+        lines.append(statement)
+        with c.cursor() as cursor:
+            try:
+                cursor.execute(statement)
+                while True:
+                    lines.append("  %r %r %r" % (cursor.description, cursor.rowcount, cursor.lastrowid))
+                    lines += ["  row %r" % (row,) for row in cursor.fetchall()]
+                    if not cursor.nextset():
+                        break
+            except pymysql.MySQLError as e:
+                lines.append("  error %r" % (e.args,))
+        lines.append("  status %x" % (c.server_status & ~(0x10 | 0x20 | 0x800)))  # as in transcript.c
+    c.close()
+    return lines
+
+
+def assert_equal(direct, proxied):
+    assert len(direct) > 900, "the transcript is too short: %d lines" % len(direct)
+    assert direct == proxied, "\n".join(list(difflib.unified_diff(direct, proxied, "direct", "proxied", "", "", 4))[:200])
+
+
+def compare(lab, proxy):
+    for protocol in "text", "prepared":
+        assert_equal(transcript(lab, lab.primary.port, protocol), transcript(lab, proxy.port, protocol))
+    assert_equal(pymysql_transcript(lab, lab.primary.port), pymysql_transcript(lab, proxy.port))
+
+
+def test_observe(lab):
+    with Proxy(lab, {"proxy": {"mode": "observe"}}) as proxy:
+        compare(lab, proxy)
+        assert proxy.routed()["replica"] == 0 and proxy.routed()["cache"] == 0
+
+
+def test_split(lab):
+    with Proxy(lab, {"proxy": {"mode": "split"}}) as proxy:
+        compare(lab, proxy)
+        assert proxy.routed()["replica"] > 100 and proxy.routed()["cache"] == 0
+
+
+def test_cache_in_redis(lab):
+    with Proxy(lab) as proxy:
+        compare(lab, proxy)
+        assert proxy.routed()["cache"] > 0
+
+
+def test_cache_in_memory(lab):
+    with Proxy(lab, {"cache": {"store": "memory"}}) as proxy:
+        compare(lab, proxy)
+        assert proxy.routed()["cache"] > 0
+
+
+if __name__ == "__main__":
+    with Lab(replicas=1) as the_lab:
+        run(globals(), lab=the_lab)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+# make test: all of it. Parts: make lint, check (no servers), fuzz, integration, tsan. FUZZ_SECONDS=N: a target's time.
+# One integration test by hand: make all support && tests/integration/test_X.py [PART OF A TEST'S NAME]...
+
+SUPPORT_BIN := $(patsubst tests/support/%.c,$(BUILD)/support/%,$(wildcard tests/support/*.c))
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(OBJ)/fuzz/%)
+LINT := $(wildcard tests/lint/*.sh)
+INTEGRATION := $(wildcard tests/integration/test_*.py tests/integration/test_*.sh)
+THREADED := tests/integration/test_direct_equal.py $(wildcard tests/integration/test_coherence.py)
+export FUZZ_SECONDS
+
+.PHONY: test lint check fuzz integration tsan support unit-bins fuzz-bins
+# Each variant is a make of its own, with its own objects; and headers may only just have been installed.
+test:
+	tests/lab/install.sh test
+	$(MAKE) -j$$(nproc) support
+	$(MAKE) -j$$(nproc) VARIANT=asan all unit-bins
+	$(MAKE) -j$$(nproc) VARIANT=fuzz fuzz-bins
+	$(MAKE) -s VARIANT=asan run-tests
+run-tests:
+	@SIDETRACK=$(BIN)/sidetrack tests/run.sh $(LINT) $(UNIT_BIN) $(FUZZ_RUNS) $(INTEGRATION)
+lint:
+	@tests/run.sh $(LINT)
+check: unit-bins
+	@tests/run.sh $(LINT) $(UNIT_BIN)
+fuzz:
+	$(MAKE) -j$$(nproc) VARIANT=fuzz fuzz-bins
+	@tests/run.sh --limit 86400 $(FUZZ_RUNS)
+integration: all support
+	@SIDETRACK=$(BIN)/sidetrack tests/run.sh $(INTEGRATION)
+tsan:
+	tests/lab/install.sh test
+	$(MAKE) -j$$(nproc) support
+	$(MAKE) -j$$(nproc) VARIANT=tsan $(BUILD)/tsan/sidetrack unit-bins
+	@SIDETRACK=$(BUILD)/tsan/sidetrack tests/run.sh $(UNIT_SRC:tests/unit/%.c=$(BUILD)/obj/tsan/unit/%) $(THREADED)
+
+support: $(SUPPORT_BIN)
+unit-bins: $(UNIT_BIN)
+fuzz-bins: $(FUZZ_BIN)
+FUZZ_RUNS := $(patsubst tests/fuzz/%.c,"tests/fuzz/run.sh $(BUILD)/obj/fuzz/fuzz/%",$(FUZZ_SRC))
+
+$(BUILD)/support/%: tests/support/%.c
+	@mkdir -p $(@D) && echo "  link $@"
+	$(Q)$(CC) $(CFLAGS) -o $@ $< $(LDLIBS)
+$(OBJ)/fuzz/%: $(OBJ)/tests/fuzz/%.o $(OBJ)/libproxy.a
+	@mkdir -p $(@D) && echo "  link $@"
+	$(Q)$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
