@@ -18,6 +18,8 @@ enum column_compare { /* how the server compares the cached key column */
 	COMPARE_UNKNOWN,  /* not cacheable: unknown type, or a collation that is not understood */
 	COMPARE_BINARY,   /* VARBINARY/BLOB, or a _bin / NOPAD_bin collation without padding: bytes as they are */
 	COMPARE_BIN_PAD,  /* _bin collations: bytes, trailing spaces do not count */
+	/* Of the next two only printable ASCII keys may be compared (A-Z fold): accents and control characters equal
+	 * others in ways that differ by collation. */
 	COMPARE_NOCASE,   /* case-insensitive collations, PAD SPACE */
 	COMPARE_NOCASE_NOPAD,
 	COMPARE_INTEGER
@@ -28,10 +30,10 @@ struct catalog_rule { /* same index as config rules */
 	bool found;              /* table and key column exist, and it is a base table */
 	enum column_compare compare;
 	enum expires_type expires;
-	int key_ordinal, columns;
-	bool sole_unique;
+	int key_ordinal, columns; /* what an INSERT without a column list means: places from 0, visible columns only */
+	bool sole_unique;         /* the table's only unique index is over exactly the key column */
 	bool hidden_writes;      /* triggers or foreign keys with actions can change rows without the text naming them */
-	unsigned key_bytes;      /* a longer key cannot be in the table */
+	unsigned key_bytes;      /* a longer key cannot be in the table; COMPARE_INTEGER: the column's width */
 	char why[128];           /* why it is not cacheable; "" when it is */
 };
 
@@ -49,7 +51,7 @@ void catalog_unref(struct catalog *c);
 
 /* `table` is freshness_table()'s hash. Any thread; no locks. */
 bool catalog_is_view(const struct catalog *c, uint64_t table);
-bool catalog_spreads(const struct catalog *c, uint64_t table); /* a write to it changes other tables too */
+bool catalog_spreads(const struct catalog *c, uint64_t table); /* a write to it (views: too) changes other tables */
 /* A stored function that is known only to read (NO SQL, READS SQL DATA, not depending on session state).
  * db may not be empty: the caller fills in the session's schema. */
 bool catalog_reads_only(const struct catalog *c, struct slice db, struct slice name);

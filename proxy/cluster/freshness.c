@@ -36,7 +36,7 @@ struct freshness {
 	/* Domains seen, in the order of their first write; at most GTID_DOMAINS, then `overflow` stays for ever. */
 	_Atomic uint64_t domain[GTID_DOMAINS]; /* number + 1; 0: free */
 	atomic_bool overflow;
-	slot_t newest[GTID_DOMAINS]; /* the newest write of each domain */
+	slot_t newest[GTID_DOMAINS]; /* the newest write of each domain, told or sampled */
 	slot_t all[GTID_DOMAINS];    /* what every read needs */
 
 	/* Unknowns are rare and may lock: no mark falls between taking the clock's count and recording it. Readers do
@@ -276,16 +276,14 @@ void freshness_sampled(struct freshness *f, uint64_t mark, const struct gtid_pos
 		forget(f);
 	uint64_t settled = atomic_load(&f->settled);
 	bool some = atomic_load(&f->last_unknown) > settled, every = atomic_load(&f->all_unknown) > settled;
-	if (some || every) {
+	if (some || every)
 		raise_pos(f, f->all, primary);
-		raise_pos(f, f->newest, primary);
-	}
+	raise_pos(f, f->newest, primary); /* others write too: who waits for this renews proofs of freshness */
 	if (some)
 		sweep(f, mark);
 	raise_to(&f->settled, mark);
 	pthread_mutex_unlock(&f->lock);
-	if (some || every)
-		wake(f);
+	wake(f);
 }
 
 void freshness_new_primary(struct freshness *f)

@@ -15,7 +15,8 @@
 
 struct monitor;
 
-/* Called from monitor threads, one call at a time. Each hands over one reference of its snapshot. */
+/* Called from monitor threads, one call at a time. Each hands over one reference of its snapshot. A sink may call
+ * monitor_poke and monitor_catalog_request, nothing else of the monitor. */
 struct monitor_sink {
 	void *arg;
 	void (*topology)(void *arg, struct topology *t);
@@ -34,6 +35,10 @@ int monitor_drain(struct monitor *m, const char *server, bool drained);
  * Rate-limited inside; never blocks; any thread. */
 enum monitor_poke { POKE_SERVERS, POKE_ACCOUNTS, POKE_CATALOG };
 void monitor_poke(struct monitor *m, enum monitor_poke what);
+/* DDL passed, or is about to be acknowledged: asks for a new look and returns the generation from which on catalogs know
+ * of everything before this call; one with at least that generation will be published, changed or not. Until then the
+ * names that the DDL touched must be treated as in an incomplete catalog. Rate-limited inside; any thread. */
+uint64_t monitor_catalog_request(struct monitor *m);
 void monitor_stop(struct monitor *m); /* joins its threads: bounded by monitor_timeout */
 
 #endif
