@@ -190,7 +190,8 @@ lab_make_template() { # FOLDER ROWS
 
 lab_find_template() { # ROWS; sets lab_template
 	local key
-	key=$({ mariadbd --version; cat "$LAB_ROOT"/tests/lab/{schema.sql,lab.sh}; } | cksum | cut -d' ' -f1)
+	key=$({ mariadbd --version; cat "$LAB_ROOT/tests/lab/schema.sql"
+		declare -f lab_make_template lab_write_mariadb_conf; } | cksum | cut -d' ' -f1)
 	lab_template=$LAB_TEMPLATES/$key-$1
 	mkdir -p "$LAB_TEMPLATES"
 	[ -d "$lab_template" ] || (
@@ -226,7 +227,8 @@ lab_write_env() { # DIR
 
 # Stops the lab when its owner is gone, also when that was by SIGKILL.
 lab_guard() { # DIR OWNER
-	while lab_alive "$2" && [ -d "$1/primary" ]; do sleep 0.5; done
+	while lab_alive "$2"; do sleep 0.3; done
+	rm -f "$1/guard.pid"
 	lab_stop "$1"
 }
 
@@ -240,9 +242,10 @@ lab_servers_of() { # DIR
 # The data is thrown away, so nothing is gained by a slow end: KILL, all at once.
 lab_stop() { # DIR
 	local server
+	[ ! -e "$1/guard.pid" ] || kill "$(cat "$1/guard.pid")" 2>/dev/null
 	for server in $(lab_servers_of "$1"); do lab_down "$1" "$server" KILL; done
 	for server in $(lab_servers_of "$1"); do rm -rf "${1:?}/$server"; done
-	rm -f "$1/env" "$1/env.new"
+	rm -f "$1/env" "$1/env.new" "$1/guard.pid"
 	rmdir "$1" 2>/dev/null || true
 }
 
@@ -303,7 +306,10 @@ lab_main() {
 		lab_start_options "$@" || return
 		trap 'lab_stop "$dir"; exit 130' INT TERM HUP
 		lab_start "$dir" || { lab_stop "$dir"; return 1; }
-		[ -z "$lab_owner" ] || setsid "${BASH_SOURCE[0]}" guard "$dir" "$lab_owner" </dev/null >/dev/null 2>&1 &
+		if [ -n "$lab_owner" ]; then
+			setsid "${BASH_SOURCE[0]}" guard "$dir" "$lab_owner" </dev/null >/dev/null 2>&1 &
+			echo $! > "$dir/guard.pid"
+		fi
 		;;
 	stop) lab_stop "$dir" ;;
 	up)
