@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sql/classify.h"
+
+#include "sql/parse.h"
+
+const char *sql_kind_name(enum sql_kind kind)
+{
+	static const char *const names[SQL_KINDS] = {
+		[SQL_EMPTY] = "empty", [SQL_SELECT] = "select", [SQL_INSERT] = "insert", [SQL_REPLACE] = "replace",
+		[SQL_UPDATE] = "update", [SQL_DELETE] = "delete", [SQL_LOAD] = "load", [SQL_TRUNCATE] = "truncate",
+		[SQL_DDL] = "ddl", [SQL_CREATE_TEMP] = "create_temp", [SQL_DROP_TEMP] = "drop_temp",
+		[SQL_CALL] = "call", [SQL_DO] = "do", [SQL_HANDLER] = "handler", [SQL_LOCK] = "lock",
+		[SQL_UNLOCK] = "unlock", [SQL_XA] = "xa", [SQL_PREPARE] = "prepare", [SQL_EXECUTE] = "execute",
+		[SQL_DEALLOCATE] = "deallocate", [SQL_SET] = "set", [SQL_SET_TRANSACTION] = "set_transaction",
+		[SQL_USE] = "use", [SQL_SHOW] = "show", [SQL_SHOW_DIAG] = "show_diag", [SQL_BEGIN] = "begin",
+		[SQL_BEGIN_RO] = "begin_ro", [SQL_COMMIT] = "commit", [SQL_ROLLBACK] = "rollback",
+		[SQL_SAVEPOINT] = "savepoint", [SQL_KILL] = "kill", [SQL_COMPOUND] = "compound",
+		[SQL_OTHER] = "other",
+	};
+	return (unsigned)kind < SQL_KINDS ? names[kind] : "other";
+}
+
+/* Nothing in the rest of the statement matters. */
+static void skip_step(struct parse *ps, const struct token *t)
+{
+	(void)ps;
+	(void)t;
+}
+
+/* The rest is not read closely, but it says which watched tables it may be about. */
+static void mention_step(struct parse *ps, const struct token *t)
+{
+	if (t->type != TOK_WORD && t->type != TOK_QUOTED)
+		return;
+	uint32_t bits = ps->nwatch > 0 ? watch_mention(ps, t->text) : 0;
+	ps->out->watched |= bits;
+	ps->out->watched_written |= bits;
+	if (t->kw == KW_TEMPORARY)
+		ps->flags |= SQLF_TEMP;
+}
+
+void parse_unreadable(struct parse *ps)
+{
+	ps->flags |= SQLF_UNREADABLE | SQLF_TABLES_OVERFLOW;
+	ps->swallow = true;
+	ps->step = skip_step;
+}
+
+static void kind_is(struct parse *ps, enum sql_kind kind, void (*step)(struct parse *, const struct token *))
+{
+	ps->kind = kind;
+	ps->step = step;
+}
+
+/* What runs statements that are not in its text, or is not known at all: it may touch any table. */
+static void opaque(struct parse *ps, enum sql_kind kind)
+{
+	kind_is(ps, kind, mention_step);
+	ps->flags |= SQLF_TABLES_OVERFLOW;
+	ps->swallow = kind == SQL_OTHER || kind == SQL_COMPOUND;
+}
+
+static void begin_step(struct parse *ps, const struct token *t)
+{
+	if (t->type == TOK_END || t->kw == KW_WORK)
+		kind_is(ps, SQL_BEGIN, skip_step);
+	else
+		opaque(ps, SQL_COMPOUND); /* BEGIN NOT ATOMIC, or a block of sql_mode=ORACLE */
+}
+
+static void start_transaction_step(struct parse *ps, const struct token *t)
+{
+	if (t->kw == KW_ONLY && parse_prev(ps, 1)->kw == KW_READ)
+		ps->kind = SQL_BEGIN_RO;
+}
+
+static void start_step(struct parse *ps, const struct token *t)
+{
+	if (t->kw == KW_TRANSACTION)
+		kind_is(ps, SQL_BEGIN, start_transaction_step);
+	else
+		opaque(ps, SQL_OTHER); /* START SLAVE */
+}
+
+/* COMMIT and ROLLBACK. */
+static void end_transaction_step(struct parse *ps, const struct token *t)
+{
+	bool no = parse_prev(ps, 1)->kw == KW_NO;
+
+	if (t->kw == KW_TO && ps->kind == SQL_ROLLBACK)
+		kind_is(ps, SQL_SAVEPOINT, skip_step);
+	else if (t->kw == KW_CHAIN && !no)
+		ps->flags |= SQLF_CHAIN;
+	else if (t->kw == KW_RELEASE && !no)
+		ps->flags |= SQLF_RELEASE;
+}
+
+static void diagnostics_step(struct parse *ps, const struct token *t)
+{
+	if (t->type == TOK_USER_VAR)
+		ps->flags |= SQLF_USER_VAR | SQLF_USER_VAR_SET;
+}
+
+static void show_step(struct parse *ps, const struct token *t)
+{
+	bool diag = t->kw == KW_WARNINGS || t->kw == KW_ERRORS || t->kw == KW_COUNT;
+
+	kind_is(ps, diag ? SQL_SHOW_DIAG : SQL_SHOW, skip_step);
+}
+
+/* The rest of an EXPLAIN, which is not run. */
+static void explained_step(struct parse *ps, const struct token *t)
+{
+	if (t->kw == KW_ANALYZE)
+		opaque(ps, SQL_OTHER);
+}
+
+/* ANALYZE, EXPLAIN ANALYZE: the statement behind it is run, but its answer is about times. */
+static void analyze_step(struct parse *ps, const struct token *t)
+{
+	if (t->kw == KW_TABLE || t->kw == KW_TABLES || t->kw == KW_NO_WRITE_TO_BINLOG || t->kw == KW_LOCAL) {
+		kind_is(ps, SQL_DDL, mention_step);
+	} else if (t->kw == KW_FORMAT || t->type == '=' || parse_prev(ps, 1)->type == '=') {
+		return;
+	} else {
+		ps->flags |= SQLF_NONDET;
+		parse_start(ps, t);
+	}
+}
+
+static void explain_step(struct parse *ps, const struct token *t)
+{
+	if (t->kw == KW_ANALYZE)
+		ps->step = analyze_step;
+	else
+		kind_is(ps, SQL_SHOW, explained_step);
+}
+
+static bool has_prefix(struct slice s, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	return s.n >= n && slice_ieq(slice_of(s.p, n), prefix);
+}
+
+static void note_set_target(struct parse *ps, struct slice name)
+{
+	static const char *const once[] = {"insert_id", "last_insert_id", "identity", "rand_seed1", "rand_seed2",
+					   "timestamp"};
+
+	if (has_prefix(name, "session_track_"))
+		ps->flags |= SQLF_SET_TRACKING;
+	if (has_prefix(name, "pseudo_"))
+		ps->flags |= SQLF_SET_ONCE;
+	if ((ps->flags & SQLF_SET_STATEMENT) && slice_ieq(name, "sql_mode"))
+		parse_unreadable(ps); /* may change how the rest is read */
+	for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++)
+		if (slice_ieq(name, once[i]))
+			ps->flags |= SQLF_SET_ONCE;
+}
+
+static bool is_global_scope(struct slice word)
+{
+	return slice_ieq(word, "global") || slice_ieq(word, "persist") || slice_ieq(word, "persist_only");
+}
+
+/* Left of an equals sign. */
+static void set_target(struct parse *ps, const struct token *t)
+{
+	switch (t->type) {
+	case '=':
+	case TOK_ASSIGN:
+		ps->target = false;
+		break;
+	case TOK_USER_VAR:
+		ps->flags |= SQLF_USER_VAR_SET;
+		break;
+	case TOK_WORD:
+	case TOK_QUOTED:
+	case TOK_SYS_VAR:
+		if (is_global_scope(t->text))
+			ps->flags |= SQLF_SET_GLOBAL;
+		else
+			note_set_target(ps, t->text);
+		break;
+	default:
+		break;
+	}
+}
+
+static void set_step(struct parse *ps, const struct token *t)
+{
+	if ((ps->flags & SQLF_SET_STATEMENT) && t->kw == KW_FOR && ps->depth == 0 &&
+	    parse_prev(ps, 1)->kw != KW_VALUE) {
+		ps->step = parse_start;
+	} else if (ps->target) {
+		set_target(ps, t);
+	} else if (t->type == ',' && ps->depth == 0) {
+		ps->target = true;
+	} else {
+		query_step(ps, t);
+		if (ps->step == query_step)
+			ps->step = set_step;
+	}
+}
+
+/* The word after SET. */
+static void set_first_step(struct parse *ps, const struct token *t)
+{
+	query_begin(ps, CL_EXPR, CL_FROM);
+	kind_is(ps, SQL_SET, set_step);
+	ps->target = true;
+	switch (t->kw) {
+	case KW_TRANSACTION:
+		kind_is(ps, SQL_SET_TRANSACTION, skip_step);
+		break;
+	case KW_STATEMENT:
+		ps->flags |= SQLF_SET_STATEMENT;
+		break;
+	case KW_PASSWORD:
+	case KW_DEFAULT: /* ROLE */
+		kind_is(ps, SQL_DDL, mention_step);
+		break;
+	case KW_RESOURCE:
+		opaque(ps, SQL_OTHER);
+		break;
+	default:
+		set_target(ps, t);
+	}
+}
+
+/* A list of tables' names, from where ps->target says that one comes. */
+static void ddl_names_step(struct parse *ps, const struct token *t)
+{
+	const struct token *before = parse_prev(ps, 1);
+	bool name = t->type == TOK_WORD || t->type == TOK_QUOTED;
+
+	mention_step(ps, t);
+	if (ps->target && t->kw != KW_IF && t->kw != KW_NOT && t->kw != KW_EXISTS && t->kw != KW_IGNORE) {
+		ps->target = false;
+		ps->named = name;
+		ps->name = *t;
+		if (!name)
+			ps->step = mention_step;
+	} else if (ps->named && t->type == '.') {
+		return;
+	} else if (ps->named && before->type == '.') {
+		parse_add_table(ps, &ps->name, t);
+		ps->named = false;
+	} else {
+		if (ps->named)
+			parse_add_table(ps, NULL, &ps->name);
+		ps->named = false;
+		if (!ps->target && (t->type == ',' || t->kw == KW_TO) && (ps->verb == KW_DROP || ps->verb == KW_RENAME))
+			ps->target = true;
+		else if (ps->verb != KW_DROP && ps->verb != KW_RENAME && !ps->target)
+			ps->step = mention_step;
+	}
+}
+
+static void ddl_step(struct parse *ps, const struct token *t)
+{
+	mention_step(ps, t);
+	switch (t->kw) {
+	case KW_TABLE:
+	case KW_TABLES:
+	case KW_SEQUENCE:
+		if (ps->flags & SQLF_TEMP)
+			ps->kind = ps->verb == KW_DROP ? SQL_DROP_TEMP : SQL_CREATE_TEMP;
+		ps->target = true;
+		ps->step = ddl_names_step;
+		break;
+	case KW_PREPARE:
+		if (ps->verb == KW_DROP)
+			kind_is(ps, SQL_DEALLOCATE, skip_step);
+		break;
+	case KW_PROCEDURE: case KW_FUNCTION: case KW_TRIGGER: case KW_EVENT: case KW_PACKAGE:
+		ps->swallow = ps->verb != KW_DROP; /* a body follows */
+		ps->step = mention_step;
+		break;
+	default:
+		break;
+	}
+}
+
+static void truncate_step(struct parse *ps, const struct token *t)
+{
+	ps->target = true;
+	ps->step = ddl_names_step;
+	if (t->kw != KW_TABLE)
+		ddl_names_step(ps, t);
+}
+
+static void load_step(struct parse *ps, const struct token *t)
+{
+	if (t->kw == KW_INDEX) {
+		kind_is(ps, SQL_DDL, mention_step);
+		return;
+	}
+	ps->writes = true;
+	query_begin(ps, CL_EXPR, CL_FROM);
+}
+
+static void execute_step(struct parse *ps, const struct token *t)
+{
+	if (t->type == TOK_USER_VAR)
+		ps->flags |= SQLF_USER_VAR;
+	mention_step(ps, t);
+}
+
+static void unlock_or_release(struct parse *ps, const struct token *t)
+{
+	if (t->kw != KW_SAVEPOINT)
+		opaque(ps, SQL_OTHER);
+	else
+		ps->step = skip_step;
+}
+
+static void start_query(struct parse *ps, const struct token *t)
+{
+	ps->kind = SQL_SELECT;
+	query_begin(ps, CL_EXPR, CL_FROM);
+	query_step(ps, t);
+}
+
+static void start_write(struct parse *ps, enum sql_kind kind, enum clause clause, enum clause after)
+{
+	ps->kind = kind;
+	ps->writes = true;
+	query_begin(ps, clause, after);
+}
+
+static void start_ddl(struct parse *ps, const struct token *t)
+{
+	ps->verb = t->kw;
+	ps->writes = true;
+	kind_is(ps, SQL_DDL, ddl_step);
+}
+
+void parse_start(struct parse *ps, const struct token *t)
+{
+	switch (t->type == '(' ? KW_SELECT : t->kw) {
+	case KW_SELECT: case KW_WITH: case KW_VALUES: case KW_TABLE:
+		start_query(ps, t);
+		break;
+	case KW_INSERT:
+		start_write(ps, SQL_INSERT, CL_TABLE, CL_TARGET);
+		break;
+	case KW_REPLACE:
+		start_write(ps, SQL_REPLACE, CL_TABLE, CL_TARGET);
+		break;
+	case KW_UPDATE:
+		start_write(ps, SQL_UPDATE, CL_TABLE, CL_FROM);
+		break;
+	case KW_DELETE:
+		start_write(ps, SQL_DELETE, CL_EXPR, CL_FROM);
+		break;
+	case KW_DO:
+		ps->kind = SQL_DO;
+		query_begin(ps, CL_EXPR, CL_FROM);
+		break;
+	case KW_LOAD:
+		kind_is(ps, SQL_LOAD, load_step);
+		break;
+	case KW_TRUNCATE:
+		ps->writes = true;
+		kind_is(ps, SQL_TRUNCATE, truncate_step);
+		break;
+	case KW_CREATE: case KW_ALTER: case KW_DROP: case KW_RENAME: case KW_GRANT: case KW_REVOKE: case KW_OPTIMIZE:
+	case KW_REPAIR: case KW_CHECK: case KW_CHECKSUM: case KW_FLUSH: case KW_RESET: case KW_INSTALL:
+	case KW_UNINSTALL: case KW_CACHE: case KW_BACKUP:
+		start_ddl(ps, t);
+		break;
+	case KW_ANALYZE:
+		kind_is(ps, SQL_DDL, analyze_step);
+		break;
+	case KW_EXPLAIN: case KW_DESC: case KW_DESCRIBE:
+		kind_is(ps, SQL_SHOW, explain_step);
+		break;
+	case KW_SHOW:
+		kind_is(ps, SQL_SHOW, show_step);
+		break;
+	case KW_SET:
+		kind_is(ps, SQL_SET, set_first_step);
+		break;
+	case KW_BEGIN:
+		kind_is(ps, SQL_BEGIN, begin_step);
+		break;
+	case KW_START:
+		kind_is(ps, SQL_OTHER, start_step);
+		break;
+	case KW_COMMIT:
+		kind_is(ps, SQL_COMMIT, end_transaction_step);
+		break;
+	case KW_ROLLBACK:
+		kind_is(ps, SQL_ROLLBACK, end_transaction_step);
+		break;
+	case KW_SAVEPOINT:
+		kind_is(ps, SQL_SAVEPOINT, skip_step);
+		break;
+	case KW_RELEASE:
+		kind_is(ps, SQL_SAVEPOINT, unlock_or_release);
+		break;
+	case KW_GET:
+		kind_is(ps, SQL_SHOW_DIAG, diagnostics_step);
+		break;
+	case KW_CALL:
+		opaque(ps, SQL_CALL);
+		break;
+	case KW_EXECUTE:
+		opaque(ps, SQL_EXECUTE);
+		ps->step = execute_step;
+		break;
+	case KW_PREPARE:
+		kind_is(ps, SQL_PREPARE, execute_step);
+		break;
+	case KW_DEALLOCATE:
+		kind_is(ps, SQL_DEALLOCATE, skip_step);
+		break;
+	case KW_HANDLER:
+		kind_is(ps, SQL_HANDLER, skip_step);
+		break;
+	case KW_LOCK:
+		kind_is(ps, SQL_LOCK, skip_step);
+		break;
+	case KW_UNLOCK:
+		kind_is(ps, SQL_UNLOCK, skip_step);
+		break;
+	case KW_XA:
+		kind_is(ps, SQL_XA, skip_step);
+		break;
+	case KW_USE:
+		kind_is(ps, SQL_USE, skip_step);
+		break;
+	case KW_KILL:
+		kind_is(ps, SQL_KILL, skip_step);
+		break;
+	case KW_IF: case KW_CASE: case KW_LOOP: case KW_REPEAT: case KW_WHILE: case KW_FOR: case KW_DECLARE:
+		opaque(ps, SQL_COMPOUND);
+		break;
+	default:
+		opaque(ps, SQL_OTHER);
+	}
+}
+
+static void statement_init(struct parse *ps)
+{
+	ps->step = parse_start;
+	ps->kind = SQL_EMPTY;
+	ps->swallow = ps->target = ps->writes = ps->named = false;
+	ps->flags = 0;
+	ps->verb = KW_NONE;
+	ps->selects = 0;
+	ps->depth = ps->nctes = 0;
+	memset(ps->ring, 0, sizeof(ps->ring));
+}
+
+/* Adds the statement that just ended to what is known of the whole text. Returns whether it was one. */
+static bool statement_end(struct parse *ps, const struct token *t)
+{
+	struct sql_stmt *out = ps->out;
+
+	if (ps->kind == SQL_EMPTY)
+		return false;
+	ps->step(ps, t);
+	if (out->kind == SQL_EMPTY || out->kind == SQL_SELECT)
+		out->kind = ps->kind;
+	out->flags |= ps->flags;
+	if (ps->kind == SQL_CREATE_TEMP || ps->kind == SQL_DROP_TEMP)
+		out->flags |= SQLF_TEMP;
+	return true;
+}
+
+static void parse_init(struct parse *ps, struct slice text, unsigned text_mode, struct sql_stmt *out)
+{
+	lex_init(&ps->lx, text, text_mode);
+	ps->out = out;
+	ps->at = ps->nows = 0;
+	ps->where = ps->assign = ps->on_duplicate = ps->into = (struct place){NULL, 0};
+	digest_init(&ps->digest, NULL, 0);
+	out->kind = SQL_EMPTY;
+	out->flags = 0;
+	out->nparams = out->ntables = out->nfuncs = out->nkeys = 0;
+	out->funcs_overflow = out->single = out->now_is_expiry = false;
+	out->scope = SQL_SCOPE_NONE;
+	out->watched = out->watched_written = 0;
+}
+
+static void parse_text(struct parse *ps)
+{
+	unsigned statements = 0;
+
+	statement_init(ps);
+	for (;;) {
+		struct token *t = &ps->ring[ps->at & 3];
+		lex_next(&ps->lx, t);
+		bool end = t->type == TOK_END;
+		if (end || (t->type == ';' && !ps->swallow)) {
+			static const struct token none;
+			statements += statement_end(ps, &none);
+			if (end)
+				break;
+			statement_init(ps);
+			continue;
+		}
+		if (ps->kind == SQL_EMPTY && statements > 0) /* a semicolon at the end alone does not count */
+			ps->out->flags |= SQLF_MULTI;
+		digest_token(&ps->digest, t);
+		ps->step(ps, t);
+		ps->at++;
+	}
+}
+
+/* One name alone, and no room for doubt: the rows may be told from the text. */
+static bool is_provable(const struct parse *ps)
+{
+	const struct sql_stmt *out = ps->out;
+	uint32_t doubts = SQLF_UNREADABLE | SQLF_MULTI | SQLF_TABLES_OVERFLOW | SQLF_SUBQUERY;
+
+	return out->watched != 0 && (out->watched & (out->watched - 1)) == 0 && !(out->flags & doubts) &&
+	       out->ntables == 1 && !ps->lx.had_exec;
+}
+
+static void find_scope(struct parse *ps)
+{
+	struct sql_stmt *out = ps->out;
+
+	if (out->flags & SQLF_TABLES_OVERFLOW) {
+		uint32_t all = ps->nwatch == 32 ? UINT32_MAX : (1u << ps->nwatch) - 1;
+		out->watched = all;
+		if (out->kind != SQL_SELECT)
+			out->watched_written = all;
+	}
+	if (out->watched == 0)
+		return;
+	out->scope = SQL_SCOPE_TABLE;
+	if (!is_provable(ps))
+		return;
+	unsigned which = (unsigned)__builtin_ctz(out->watched);
+	out->single = out->kind == SQL_SELECT;
+	rows_find(ps, &ps->watch[which]);
+}
+
+void sql_classify(struct slice text, unsigned text_mode, struct slice schema, const struct sql_watch *watch,
+		  unsigned nwatch, struct sql_stmt *out)
+{
+	struct parse ps;
+
+	parse_init(&ps, text, text_mode, out);
+	ps.schema = schema;
+	ps.watch = watch;
+	ps.nwatch = nwatch < 32 ? nwatch : 32;
+	parse_text(&ps);
+	out->hint = (enum sql_hint)ps.lx.hint;
+	out->digest = digest_end(&ps.digest);
+	if (ps.lx.bad)
+		out->flags |= SQLF_UNREADABLE | SQLF_TABLES_OVERFLOW;
+	find_scope(&ps);
+}

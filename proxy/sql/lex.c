@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sql/lex.h"
+
+#include "sql/classify.h"
+
+/* Character classes. BLANK is what the server's lexer skips, CONTROL what it skips nowhere but accepts after `--`. */
+enum { BLANK = 1, WORD = 2, DIGIT = 4, XDIGIT = 8, HIGH = 16, CONTROL = 32 };
+static const uint8_t class_of[256] = {
+	[0x00 ... 0x08] = CONTROL, [0x09 ... 0x0d] = BLANK | CONTROL, [0x0e ... 0x1f] = CONTROL,
+	[' '] = BLANK, [0x7f] = CONTROL, [0x80 ... 0xff] = HIGH,
+	['0' ... '9'] = WORD | DIGIT | XDIGIT, ['a' ... 'f'] = WORD | XDIGIT, ['A' ... 'F'] = WORD | XDIGIT,
+	['g' ... 'z'] = WORD, ['G' ... 'Z'] = WORD, ['_'] = WORD, ['$'] = WORD,
+};
+
+static inline bool is(uint8_t c, unsigned classes)
+{
+	return (class_of[c] & classes) != 0;
+}
+static inline uint8_t peek(const struct lex *lx, size_t ahead)
+{
+	return (size_t)(lx->end - lx->p) > ahead ? lx->p[ahead] : 0;
+}
+static inline bool more(const struct lex *lx, size_t ahead)
+{
+	return (size_t)(lx->end - lx->p) > ahead;
+}
+
+static void spoil(struct lex *lx)
+{
+	lx->bad = true;
+	lx->p = lx->end;
+}
+
+void lex_init(struct lex *lx, struct slice text, unsigned mode)
+{
+	*lx = (struct lex){.p = text.p, .end = text.p + text.n, .mode = mode};
+	if (!(mode & SQL_UNSAFE_CHARSET))
+		return;
+	/* In these character sets the second byte of a character may be a quote or a backslash. */
+	for (size_t i = 0; i < text.n; i++)
+		if (is(text.p[i], HIGH)) {
+			lx->bad = true;
+			return;
+		}
+}
+
+/* "sidetrack: primary" and kin, before the first token. The most careful of several wins. */
+static void read_hint(struct lex *lx, struct slice body)
+{
+	static const struct {
+		const char *word;
+		uint8_t hint;
+		uint8_t rank;
+	} hints[] = {{"replica", SQL_HINT_REPLICA, 1}, {"no-cache", SQL_HINT_NO_CACHE, 2}, {"primary", SQL_HINT_PRIMARY, 3}};
+	static const uint8_t rank_of[] = {
+		[SQL_HINT_NONE] = 0, [SQL_HINT_REPLICA] = 1, [SQL_HINT_NO_CACHE] = 2, [SQL_HINT_PRIMARY] = 3};
+	static const char mark[] = "sidetrack:";
+
+	while (body.n > 0 && is(body.p[0], BLANK))
+		body = slice_of(body.p + 1, body.n - 1);
+	if (body.n < sizeof(mark) - 1 || !slice_ieq(slice_of(body.p, sizeof(mark) - 1), mark))
+		return;
+	body = slice_of(body.p + sizeof(mark) - 1, body.n - (sizeof(mark) - 1));
+	while (body.n > 0 && is(body.p[0], BLANK))
+		body = slice_of(body.p + 1, body.n - 1);
+	while (body.n > 0 && is(body.p[body.n - 1], BLANK))
+		body.n--;
+	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
+		if (slice_ieq(body, hints[i].word) && hints[i].rank > rank_of[lx->hint])
+			lx->hint = hints[i].hint;
+}
+
+/* After "/" "*" "!" or "M!". Which version numbers are executed depends on the server, except for old ones. */
+static void enter_exec_comment(struct lex *lx, bool mariadb_only)
+{
+	unsigned digits = 0, version = 0;
+
+	while (digits < 6 && is(peek(lx, digits), DIGIT)) {
+		version = version * 10 + (peek(lx, digits) - '0');
+		digits++;
+	}
+	if (digits >= 5) {
+		lx->p += digits;
+		if (digits == 6 || version >= 50700)
+			lx->bad = true;
+	}
+	if (mariadb_only)
+		lx->bad = true; /* a plain comment for MySQL */
+	lx->in_exec = lx->had_exec = true;
+}
+
+/* At a slash and a star. */
+static void skip_block_comment(struct lex *lx)
+{
+	if (lx->in_exec)
+		lx->bad = true; /* servers differ on nesting */
+	lx->p += 2;
+	if (peek(lx, 0) == '!' || (peek(lx, 0) == 'M' && peek(lx, 1) == '!')) {
+		bool mariadb_only = peek(lx, 0) == 'M';
+		lx->p += mariadb_only ? 2 : 1;
+		enter_exec_comment(lx, mariadb_only);
+		return;
+	}
+	const uint8_t *body = lx->p;
+	for (;;) {
+		const uint8_t *star = memchr(lx->p, '*', (size_t)(lx->end - lx->p));
+		if (star == NULL || star + 1 == lx->end) {
+			spoil(lx);
+			return;
+		}
+		lx->p = star + 1;
+		if (star[1] == '/')
+			break;
+	}
+	if (!lx->started)
+		read_hint(lx, slice_of(body, (size_t)(lx->p - 1 - body)));
+	lx->p++;
+}
+
+static void skip_line_comment(struct lex *lx)
+{
+	size_t left = (size_t)(lx->end - lx->p);
+	const uint8_t *newline = memchr(lx->p, '\n', left);
+	const uint8_t *stop = newline != NULL ? newline + 1 : lx->end;
+
+	/* A NUL ends it for the server; inside an executable comment its end may be hidden. */
+	if (memchr(lx->p, 0, (size_t)(stop - lx->p)) != NULL || lx->in_exec)
+		lx->bad = true;
+	lx->p = stop;
+}
+
+/* Two dashes begin a comment only before a blank, a control character or the end. */
+static bool at_dashes_comment(struct lex *lx)
+{
+	if (peek(lx, 1) != '-')
+		return false;
+	if (more(lx, 2) && is(lx->p[2], HIGH))
+		lx->bad = true; /* a blank in some character sets */
+	return !more(lx, 2) || is(lx->p[2], BLANK | CONTROL);
+}
+
+/* Blanks and comments. Returns whether there were any. */
+static bool skip_blanks(struct lex *lx)
+{
+	const uint8_t *begin = lx->p;
+
+	while (lx->p < lx->end) {
+		uint8_t c = *lx->p;
+
+		if (is(c, BLANK)) {
+			lx->p++;
+		} else if (c == '/' && peek(lx, 1) == '*') {
+			skip_block_comment(lx);
+		} else if (c == '#' || (c == '-' && at_dashes_comment(lx))) {
+			skip_line_comment(lx);
+		} else if (c == '*' && lx->in_exec && peek(lx, 1) == '/') {
+			lx->in_exec = false;
+			lx->p += 2;
+		} else {
+			break;
+		}
+	}
+	if (lx->p == lx->end && lx->in_exec)
+		lx->bad = true;
+	return lx->p != begin;
+}
+
+/* At an opening quote. Leaves the inside in out->text. */
+static void read_quoted(struct lex *lx, struct token *out, bool backslash)
+{
+	uint8_t quote = *lx->p++;
+	const uint8_t *begin = lx->p;
+
+	for (; lx->p < lx->end; lx->p++) {
+		if (*lx->p == '\\' && backslash) {
+			out->escaped = true;
+			lx->p++;
+		} else if (*lx->p == quote) {
+			if (peek(lx, 1) != quote) {
+				out->text = slice_of(begin, (size_t)(lx->p - begin));
+				lx->p++;
+				return;
+			}
+			out->escaped = true;
+			lx->p++;
+		}
+	}
+	spoil(lx);
+	out->text = slice_of(begin, (size_t)(lx->end - begin));
+}
+
+static void read_string(struct lex *lx, struct token *out)
+{
+	out->type = TOK_STRING;
+	read_quoted(lx, out, !(lx->mode & SQL_NO_BACKSLASH_ESCAPES));
+}
+
+static void read_quoted_name(struct lex *lx, struct token *out)
+{
+	out->type = TOK_QUOTED;
+	read_quoted(lx, out, false);
+	if (memchr(out->text.p, 0, out->text.n) != NULL)
+		lx->bad = true;
+}
+
+/* Length of the UTF-8 character at p, 0 when it is none, or when one of its bytes is a blank in a one-byte character
+ * set (0xA0 in most, 0x85, 0x9A, 0xCA, 0xFF in a few): the server would cut there. */
+static size_t utf8_length(const uint8_t *p, const uint8_t *end)
+{
+	size_t n = *p >= 0xf0 && *p < 0xf5 ? 4 : *p >= 0xe0 && *p < 0xf0 ? 3 : *p >= 0xc2 && *p < 0xe0 ? 2 : 0;
+
+	if (n == 0 || (size_t)(end - p) < n || *p == 0xca)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((p[i] & 0xc0) != 0x80 || p[i] == 0xa0 || p[i] == 0x85 || p[i] == 0x9a)
+			return 0;
+	return n;
+}
+
+static void read_word(struct lex *lx, struct token *out)
+{
+	const uint8_t *p = out->at, *end = lx->end;
+	bool high = false;
+
+	for (;;) {
+		while (p < end && is(*p, WORD))
+			p++;
+		if (p == end || !is(*p, HIGH))
+			break;
+		size_t n = utf8_length(p, end);
+		if (n == 0)
+			lx->bad = true;
+		p += n == 0 ? 1 : n;
+		high = true;
+	}
+	lx->p = p;
+	out->type = TOK_WORD;
+	out->text = slice_of(out->at, (size_t)(p - out->at));
+	/* Right before `.name` even a reserved word is a name. */
+	lx->name = peek(lx, 0) == '.' && is(peek(lx, 1), WORD | HIGH);
+	if (!high && !out->after_dot && !lx->name)
+		out->kw = (uint16_t)kw_find(out->text, end);
+}
+
+/* Digits, an exponent: from after the dot of a number. */
+static void read_fraction(struct lex *lx, struct token *out)
+{
+	while (is(peek(lx, 0), DIGIT))
+		lx->p++;
+	if ((peek(lx, 0) | 0x20) == 'e') {
+		size_t sign = peek(lx, 1) == '+' || peek(lx, 1) == '-';
+		if (!is(peek(lx, 1 + sign), DIGIT))
+			lx->bad = true; /* the server gives up here */
+		lx->p += 1 + sign;
+		while (is(peek(lx, 0), DIGIT))
+			lx->p++;
+	}
+	if (lx->p > lx->end)
+		lx->p = lx->end;
+	out->type = TOK_NUMBER;
+	out->text = slice_of(out->at, (size_t)(lx->p - out->at));
+}
+
+/* 0x41 or 0b01, unless more of a name follows. */
+static bool read_radix(struct lex *lx, struct token *out)
+{
+	uint8_t letter = peek(lx, 1);
+	const uint8_t *p = lx->p + 2;
+
+	if (*lx->p != '0' || (letter != 'x' && letter != 'b'))
+		return false;
+	while (p < lx->end && (letter == 'x' ? is(*p, XDIGIT) : *p == '0' || *p == '1'))
+		p++;
+	if (p == lx->p + 2 || (p < lx->end && is(*p, WORD | HIGH)))
+		return false;
+	out->type = letter == 'x' ? TOK_HEX : TOK_BITS;
+	out->text = slice_of(lx->p + 2, (size_t)(p - lx->p - 2));
+	lx->p = p;
+	return true;
+}
+
+/* A number, or a name that begins with digits. */
+static void read_number(struct lex *lx, struct token *out)
+{
+	if (read_radix(lx, out))
+		return;
+	while (is(peek(lx, 0), DIGIT))
+		lx->p++;
+	if (peek(lx, 0) == '.' && more(lx, 0)) {
+		lx->p++;
+		read_fraction(lx, out);
+		return;
+	}
+	uint8_t c = peek(lx, 0);
+	size_t sign = peek(lx, 1) == '+' || peek(lx, 1) == '-';
+	if ((c | 0x20) == 'e' && is(peek(lx, 1 + sign), DIGIT)) {
+		read_fraction(lx, out);
+	} else if (is(c, WORD | HIGH)) {
+		read_word(lx, out);
+		out->kw = KW_NONE;
+	} else {
+		out->type = TOK_NUMBER;
+		out->text = slice_of(out->at, (size_t)(lx->p - out->at));
+	}
+}
+
+/* N'..', x'..', b'..': only with the quote right after the letter. */
+static bool read_lettered_string(struct lex *lx, struct token *out)
+{
+	uint8_t letter = *lx->p | 0x20;
+
+	if (peek(lx, 1) != '\'' || (letter != 'n' && letter != 'x' && letter != 'b'))
+		return false;
+	lx->p++;
+	read_string(lx, out);
+	out->decorated = true;
+	if (letter == 'n')
+		return true;
+	out->type = letter == 'x' ? TOK_HEX : TOK_BITS;
+	for (size_t i = 0; i < out->text.n; i++)
+		if (letter == 'x' ? !is(out->text.p[i], XDIGIT) : (out->text.p[i] & 0xfe) != '0')
+			lx->bad = true;
+	return true;
+}
+
+/* At an @. */
+static void read_variable(struct lex *lx, struct token *out)
+{
+	out->type = TOK_USER_VAR;
+	lx->p++;
+	if (peek(lx, 0) == '@') {
+		out->type = TOK_SYS_VAR;
+		lx->p++;
+	}
+	uint8_t c = peek(lx, 0), type = out->type;
+	if (c == '`') {
+		read_quoted_name(lx, out);
+	} else if (type == TOK_USER_VAR && (c == '\'' || c == '"')) {
+		read_string(lx, out);
+	} else {
+		const uint8_t *begin = lx->p;
+		while (is(peek(lx, 0), WORD | HIGH) || (type == TOK_USER_VAR && peek(lx, 0) == '.')) {
+			if (is(*lx->p, HIGH))
+				lx->bad = true;
+			lx->p++;
+		}
+		out->text = slice_of(begin, (size_t)(lx->p - begin));
+	}
+	out->type = type;
+}
+
+/* Operators of two and three characters; everything else is its own code. */
+static void read_operator(struct lex *lx, struct token *out)
+{
+	static const struct {
+		char text[4];
+		uint8_t len, type;
+	} operators[] = {{"<=>", 3, TOK_NULL_SAFE}, {"<=", 2, TOK_LE}, {">=", 2, TOK_GE},    {"<>", 2, TOK_NE},
+			 {"!=", 2, TOK_NE},         {":=", 2, TOK_ASSIGN}, {"<<", 2, TOK_SHIFT}, {">>", 2, TOK_SHIFT},
+			 {"&&", 2, TOK_AND},        {"||", 2, TOK_OR}, {"->", 2, TOK_ARROW}};
+
+	out->type = *lx->p;
+	out->text = slice_of(lx->p, 1);
+	if (is(*lx->p, CONTROL) || (*lx->p == '\\'))
+		lx->bad = true;
+	for (size_t i = 0; i < sizeof(operators) / sizeof(operators[0]); i++)
+		if (*lx->p == (uint8_t)operators[i].text[0] && (size_t)(lx->end - lx->p) >= operators[i].len &&
+		    memcmp(lx->p, operators[i].text, operators[i].len) == 0) {
+			out->type = operators[i].type;
+			out->text.n = operators[i].len;
+			break;
+		}
+	lx->p += out->text.n;
+}
+
+/* Whatever does not begin with a letter or a digit. */
+static void read_punctuation(struct lex *lx, struct token *out)
+{
+	switch (*lx->p) {
+	case '\'':
+		read_string(lx, out);
+		return;
+	case '"':
+		if (lx->mode & SQL_ANSI_QUOTES)
+			read_quoted_name(lx, out);
+		else
+			read_string(lx, out);
+		return;
+	case '`':
+		read_quoted_name(lx, out);
+		return;
+	case '@':
+		read_variable(lx, out);
+		return;
+	case '?':
+		out->type = TOK_PARAM;
+		break;
+	case '(': case ')': case ',': case ';': case '=': case '*':
+		out->type = *lx->p;
+		break;
+	case '\\':
+		if (peek(lx, 1) == 'N') {
+			out->type = TOK_NULL;
+			lx->p++;
+			break;
+		}
+		read_operator(lx, out);
+		return;
+	default:
+		read_operator(lx, out);
+		return;
+	}
+	out->text = slice_of(out->at, (size_t)(lx->p + 1 - out->at));
+	lx->p++;
+}
+
+void lex_next(struct lex *lx, struct token *out)
+{
+	bool dot = lx->dot, name = lx->name, spaced = skip_blanks(lx);
+
+	*out = (struct token){.spaced = spaced, .after_dot = dot && !spaced, .at = lx->p};
+	lx->dot = lx->name = false;
+	if (lx->p == lx->end)
+		return;
+	lx->started = true;
+	uint8_t c = *lx->p;
+	if (is(c, HIGH) || (is(c, WORD) && (!is(c, DIGIT) || out->after_dot))) {
+		if (out->after_dot || !read_lettered_string(lx, out))
+			read_word(lx, out);
+	} else if (is(c, DIGIT)) {
+		read_number(lx, out);
+	} else if (c == '.' && is(peek(lx, 1), DIGIT) && !name) {
+		lx->p++;
+		read_fraction(lx, out);
+	} else {
+		read_punctuation(lx, out);
+		lx->dot = out->type == '.';
+	}
+}
