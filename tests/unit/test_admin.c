@@ -6,169 +6,24 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <arpa/inet.h>
 #include <cmocka.h>
 #include <mysql.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/mem.h"
-#include "base/stats.h"
+#include "fake_proxy.h"
 #include "service/admin.h"
-#include "service/events.h"
 
-static struct {
-	struct topology *topology;
-	struct config *config;
-	struct admin *admin;
-	char dir[64], drained[64], flushed[64];
-	unsigned port;
-} fake;
-
-static struct topology *get_topology(void *arg)
-{
-	(void)arg;
-	return topology_ref(fake.topology);
-}
-
-static struct config *get_config(void *arg)
-{
-	(void)arg;
-	return config_ref(fake.config);
-}
-
-static void cache_usage_(void *arg, unsigned rule, uint64_t *entries, uint64_t *bytes, uint64_t *evictions)
-{
-	(void)arg;
-	*entries = rule + 7;
-	*bytes = 1000;
-	*evictions = 3;
-}
-
-static void cache_status_(void *arg, char *buf, size_t cap)
-{
-	(void)arg;
-	snprintf(buf, cap, "memory");
-}
-
-static void explain(void *arg, struct slice sql, const char *schema,
-		    void (*row)(void *row_arg, const char *name, const char *value), void *row_arg)
-{
-	char text[200];
-
-	(void)arg;
-	snprintf(text, sizeof text, "%.*s", (int)sql.n, (const char *)sql.p);
-	row(row_arg, "statement", text);
-	row(row_arg, "schema", schema);
-}
-
-static int drain(void *arg, const char *server, bool drained)
-{
-	(void)arg;
-	if (strcmp(server, "db1") != 0)
-		return -1;
-	snprintf(fake.drained, sizeof fake.drained, "%s %d", server, drained);
-	return 0;
-}
-
-static int flush(void *arg, const char *rule)
-{
-	(void)arg;
-	snprintf(fake.flushed, sizeof fake.flushed, "%s", rule != NULL ? rule : "(all)");
-	return rule == NULL || strcmp(rule, "token") == 0 ? 0 : -1;
-}
-
-static int reload(void *arg, char *err, size_t cap)
-{
-	(void)arg;
-	snprintf(err, cap, "x.conf:3: wrong");
-	return -1;
-}
-
-static int kill_(void *arg, uint64_t connection, bool query_only, char *err, size_t cap)
-{
-	(void)arg;
-	snprintf(err, cap, "no connection %d %d", (int)connection, query_only);
-	return connection == 42 ? 0 : -1;
-}
-
-static const struct admin_ops ops = {NULL, get_topology, get_config, cache_usage_, cache_status_,
-				     explain, drain, flush, reload, kill_};
-
-static void add_server(unsigned id, const char *name, enum server_role role)
-{
-	struct server_view *v = &fake.topology->views[fake.topology->n++];
-
-	v->server = xcalloc(1, sizeof *v->server);
-	atomic_init(&v->server->refs, 1);
-	v->server->id = id;
-	v->role = role;
-	v->state = SERVER_UP;
-	v->weight = 1;
-	snprintf(v->server->name, sizeof v->server->name, "%s", name);
-	snprintf(v->server->address.text, sizeof v->server->address.text, "10.0.0.%u:3306", id);
-}
-
-static unsigned free_port(void)
-{
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof in;
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-	assert_int_equal(bind(fd, (struct sockaddr *)&in, len), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &len), 0);
-	close(fd);
-	return ntohs(in.sin_port);
-}
-
-static void report(void *arg, const char *line)
-{
-	(void)arg;
-	print_error("%s\n", line);
-}
-
-static struct config *make_config(const char *password)
-{
-	char path[100], listen[160];
-	struct config_options o = {.file = path, .admin = listen};
-
-	snprintf(path, sizeof path, "%s/conf", fake.dir);
-	snprintf(listen, sizeof listen, "127.0.0.1:%u, %s/sock", fake.port, fake.dir);
-	FILE *f = fopen(path, "w");
-	assert_non_null(f);
-	fprintf(f, "[server.db1]\naddress=127.0.0.1:1\n[cache.token]\ntable=app.t\nkey=k\n[admin]\nuser=dba\n%s%s\n",
-		password != NULL ? "password=" : "", password != NULL ? password : "");
-	fclose(f);
-	assert_int_equal(chmod(path, 0600), 0);
-	struct config *c = config_load(&o, report, NULL);
-	unlink(path);
-	assert_non_null(c);
-	return c;
-}
+static struct admin *admin;
 
 static int start(void **state)
 {
 	(void)state;
-	snprintf(fake.dir, sizeof fake.dir, "/tmp/st-admin-XXXXXX");
-	assert_non_null(mkdtemp(fake.dir));
-	fake.topology = xcalloc(1, sizeof *fake.topology);
-	atomic_init(&fake.topology->refs, 1);
-	add_server(0, "db1", ROLE_PRIMARY);
-	add_server(3, "db2", ROLE_REPLICA);
-	atomic_store(&fake.topology->views[1].server->fresh_us, topology_now_us() - 20000);
-	for (unsigned tries = 0; fake.admin == NULL && tries < 20; tries++) { /* another process may take the port */
-		config_unref(fake.config);
-		fake.port = free_port();
-		fake.config = make_config("s3cret ;x");
-		fake.admin = admin_start(&ops, fake.config);
+	fake_up();
+	for (unsigned tries = 0; admin == NULL && tries < 20; tries++) {
+		fake_next_port();
+		admin = admin_start(&ops, fake.config);
 	}
-	assert_non_null(fake.admin);
+	assert_non_null(admin);
 	return 0;
 }
 
@@ -177,12 +32,10 @@ static int stop(void **state)
 	char path[100];
 
 	(void)state;
-	admin_stop(fake.admin);
+	admin_stop(admin);
 	snprintf(path, sizeof path, "%s/sock", fake.dir);
 	assert_int_not_equal(access(path, F_OK), 0);
-	config_unref(fake.config);
-	topology_unref(fake.topology);
-	return rmdir(fake.dir);
+	return fake_down();
 }
 
 static MYSQL *log_in(const char *user, const char *password, bool tcp)
@@ -370,8 +223,8 @@ static void too_many(void **state)
 		mysql_close(m[i]); /* the others stay for admin_stop to end */
 	for (unsigned i = ADMIN_CONNECTIONS / 2; i < ADMIN_CONNECTIONS; i++)
 		assert_string_equal(ask(m[i], "SELECT 1"), "1\n");
-	admin_stop(fake.admin);
-	fake.admin = NULL;
+	admin_stop(admin);
+	admin = NULL;
 	for (unsigned i = ADMIN_CONNECTIONS / 2; i < ADMIN_CONNECTIONS; i++)
 		mysql_close(m[i]);
 }
