@@ -459,8 +459,7 @@ void cache_free(struct cache *c)
 	while (c->parked) {
 		struct cache_call *call = c->parked;
 		c->parked = call->next;
-		call->answer.verdict = CACHE_OFF;
-		finish(c, call, &call->answer);
+		finish(c, call, &(struct cache_answer){.verdict = CACHE_OFF});
 	}
 	while (c->free_calls) {
 		struct cache_call *call = c->free_calls;

@@ -13,9 +13,9 @@
 #include <cmocka.h>
 #include <pthread.h>
 
-#include "cache/store.h"
+#include "cache_model.h"
 
-static const struct cache_times times = {.lease = 30, .margin = 50, .pending = 600};
+static const struct cache_times times = {.lease = 30, .margin = MODEL_LAG + 30, .pending = 600};
 static uint64_t now = 1000;
 
 static struct cache_key key_of(const char *row, unsigned shape)
@@ -252,177 +252,50 @@ static void test_forms_of_a_row_are_bounded(void **state)
 	memory_free(m);
 }
 
-/* --- The model ----------------------------------------------------------------------------------------------------------
- * One row, versions are its sequence numbers. The primary has `committed`; a replica has any version that a replica
- * proved fresh may have: at least what was committed LAG ago. Clients do one small step at a time, in any order. */
+/* --- The model ---------------------------------------------------------------------------------------------------------- */
 
-enum { LAG = 20, CLIENTS = 24, LOG = 4096, ROWS = 3 };
-
-struct model {
-	struct memory *m;
-	uint64_t committed[ROWS], acked[ROWS];
-	uint64_t seq; /* the binlog's */
-	struct { uint64_t at, seq, value; unsigned row; } log[LOG]; /* commits, newest at seq % LOG */
-	unsigned hits, fills, refused, replica_reads;
-};
-
-struct client {
-	enum { IDLE, LEASED, READING, WRITING, COMMITTED } step;
-	unsigned row, shape;
-	bool whole, unknown;
-	uint64_t must_see; /* the last acknowledged version when the read began */
-	struct cache_answer answer;
-	uint64_t value, seq;
-};
-
-static uint64_t rnd(uint64_t n)
+static enum store_found model_look(struct model *w, const struct cache_key *key, struct cache_answer *a, char *got)
 {
-	return (uint64_t)random() % n;
+	return look(w->store, key, a, got);
 }
 
-/* What a replica that is proved fresh and covers the fence shows: any state between that and now. */
-static uint64_t replica_value(struct model *w, unsigned row, uint64_t fence)
+static bool model_fill(struct model *w, const struct cache_key *key, uint64_t lease, const char *value, size_t len)
 {
-	uint64_t low = w->seq;
-	while (low > fence && low + LOG > w->seq + 1 && w->log[low % LOG].at > now - LAG)
-		low--;
-	uint64_t at = low + rnd(w->seq - low + 1), value = 0;
-	for (uint64_t seq = at; seq > 0 && seq + LOG > w->seq; seq--)
-		if (w->log[seq % LOG].row == row) {
-			value = w->log[seq % LOG].value;
-			break;
-		}
-	w->replica_reads++;
-	return value;
+	return memory_fill(w->store, now, 0, key, lease, value, len, 200);
 }
 
-static struct cache_key model_key(const struct client *c)
+static void model_abandon(struct model *w, const struct cache_key *key, uint64_t lease)
 {
-	char name[8];
-	snprintf(name, sizeof name, "row%u", c->row);
-	return key_of(name, c->shape);
+	memory_abandon(w->store, 0, key, lease);
 }
 
-static void start_read(struct model *w, struct client *c)
+static void model_drop(struct model *w, const struct cache_row *row, enum cache_phase phase, struct gtid g)
 {
-	c->row = (unsigned)rnd(ROWS);
-	c->shape = (unsigned)rnd(2);
-	c->must_see = w->acked[c->row];
-	struct cache_key k = model_key(c);
-	char got[32];
-	enum store_found found = look(w->m, &k, &c->answer, got);
-	if (found == STORE_HIT) {
-		w->hits++;
-		assert_true(strtoull(got, NULL, 10) >= c->must_see);
-		return;
-	}
-	c->step = found == STORE_LEASE ? LEASED : READING;
-}
-
-static void do_read(struct model *w, struct client *c)
-{
-	bool primary = c->answer.fence_primary || rnd(4) == 0;
-	c->value = primary ? w->committed[c->row] : replica_value(w, c->row, c->answer.fence.seq);
-	assert_true(c->value >= c->must_see); /* a miss is as exact as a hit: the answer told the fence */
-	if (c->step == READING)
-		c->step = IDLE;
+	if (row)
+		memory_drop(w->store, now, 0, row, phase, g, &times);
 	else
-		c->step = COMMITTED;
+		memory_drop_all(w->store, now, 0, phase, g, &times);
 }
 
-static void do_fill(struct model *w, struct client *c)
+static uint64_t model_now(struct model *w)
 {
-	struct cache_key k = model_key(c);
-	char value[32];
-	int n = snprintf(value, sizeof value, "%llu", (unsigned long long)c->value);
-	if (rnd(10) == 0)
-		memory_abandon(w->m, 0, &k, c->answer.lease);
-	else if (memory_fill(w->m, now, 0, &k, c->answer.lease, value, (size_t)n, 200))
-		w->fills++;
-	else
-		w->refused++;
-	c->step = IDLE;
-}
-
-static void invalidate(struct model *w, struct client *c, enum cache_phase phase)
-{
-	struct cache_key k = model_key(c);
-	struct cache_row row = {.len = k.len};
-	memcpy(row.bytes, k.row, k.len);
-	struct gtid g = gtid(phase == CACHE_AFTER && !c->unknown ? c->seq : 0);
-	if (c->whole)
-		memory_drop_all(w->m, now, 0, phase, g, &times);
-	else
-		memory_drop(w->m, now, 0, &row, phase, g, &times);
-}
-
-static void start_write(struct model *w, struct client *c)
-{
-	c->row = (unsigned)rnd(ROWS);
-	c->whole = rnd(20) == 0;
-	c->unknown = rnd(20) == 0;
-	if (rnd(5)) /* a BEFORE that is lost, or a follower that only sees the write afterwards */
-		invalidate(w, c, CACHE_BEFORE);
-	c->step = WRITING;
-}
-
-static void commit(struct model *w, struct client *c)
-{
-	c->seq = ++w->seq;
-	c->value = ++w->committed[c->row];
-	w->log[w->seq % LOG].at = now;
-	w->log[w->seq % LOG].seq = w->seq;
-	w->log[w->seq % LOG].row = c->row;
-	w->log[w->seq % LOG].value = c->value;
-	c->step = IDLE;
-	c->must_see = UINT64_MAX; /* a write waits for its acknowledgement */
-}
-
-static void acknowledge(struct model *w, struct client *c)
-{
-	invalidate(w, c, CACHE_AFTER);
-	if (w->acked[c->row] < c->value)
-		w->acked[c->row] = c->value;
-	c->must_see = 0;
-}
-
-static void step(struct model *w, struct client *c)
-{
-	switch (c->step) {
-	case IDLE:
-		if (c->must_see == UINT64_MAX)
-			acknowledge(w, c);
-		else if (rnd(8) == 0)
-			start_write(w, c);
-		else
-			start_read(w, c);
-		break;
-	case LEASED:
-	case READING:
-		do_read(w, c);
-		break;
-	case COMMITTED:
-		do_fill(w, c);
-		break;
-	case WRITING:
-		commit(w, c);
-		break;
-	}
+	(void)w;
+	return now;
 }
 
 static void test_random_interleavings(void **state)
 {
 	(void)state;
+	static const struct model_store ops = {model_look, model_fill, model_abandon, model_drop, model_now};
 	for (unsigned seed = 1; seed <= 20; seed++) {
-		struct model w = {.m = memory_new(1 << 20)};
-		struct client clients[CLIENTS] = {0};
+		struct model w = {.ops = &ops, .store = memory_new(1 << 20)};
 		srandom(seed);
 		for (unsigned i = 0; i < 50000; i++) {
-			step(&w, &clients[rnd(CLIENTS)]);
-			now += rnd(seed % 4 ? 2 : 5);
+			model_step(&w);
+			now += model_rnd(seed % 4 ? 2 : 5);
 		}
 		assert_true(w.hits > 1000 && w.fills > 200 && w.refused > 50 && w.replica_reads > 200);
-		memory_free(w.m);
+		memory_free(w.store);
 	}
 }
 

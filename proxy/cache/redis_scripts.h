@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What runs inside Redis, each in one step that nobody sees half of. Keys of one row and of its table:
+ *
+ *   st:{db.table:key}    hash: d<shape> = epoch, bytes;  l<shape> = epoch, token, until;  x = earliest end of a d
+ *   st:{db.table:key}f   the row's fence, a hash: p<writer> = count:until;  g<domain> = seq:server:until;  u = until
+ *   st:{db.table}e       string: epoch (16 bytes), run_id of the Redis that it was made in
+ *   st:{db.table}F       the table's fence
+ *
+ * Times are milliseconds by Redis' own clock. Sequences are 20 digits, so that they compare as text.
+ * An invalidation writes with UNLINK first: a script that has written may go on when Redis is out of memory.
+ */
+#ifndef ST_CACHE_REDIS_SCRIPTS_H
+#define ST_CACHE_REDIS_SCRIPTS_H
+
+#define LUA_NOW                                                                                                        \
+	"local t = redis.call('TIME')\n"                                                                               \
+	"local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+
+/* One write: before, it adds to the writer's count; after, it takes from it and leaves the GTID. */
+#define LUA_RAISE                                                                                                      \
+	"local function raise(key, phase, writer, domain, server, seq, ttl)\n"                                         \
+	"	local till, mine = now + ttl, 'p' .. writer\n"                                                         \
+	"	local n, u = string.match(redis.call('HGET', key, mine) or '', '^(%d+):(%d+)$')\n"                     \
+	"	if phase == 'B' then\n"                                                                                \
+	"		if not n or tonumber(u) <= now then n = 0 end\n"                                               \
+	"		redis.call('HSET', key, mine, (n + 1) .. ':' .. till)\n"                                       \
+	"	else\n"                                                                                                \
+	"		if n and tonumber(n) > 1 then redis.call('HSET', key, mine, (n - 1) .. ':' .. u)\n"            \
+	"		elseif n then redis.call('HDEL', key, mine) end\n"                                             \
+	"		if seq == '' then redis.call('HSET', key, 'u', till) else\n"                                   \
+	"			local s, v = string.match(redis.call('HGET', key, 'g' .. domain) or '', '^(%d+):(%d+)')\n" \
+	"			if s and s > seq then seq, server = s, v end\n"                                        \
+	"			redis.call('HSET', key, 'g' .. domain, seq .. ':' .. server .. ':' .. till)\n"         \
+	"		end\n"                                                                                         \
+	"	end\n"                                                                                                 \
+	"	if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end\n"                           \
+	"end\n"
+
+/* KEYS row, row's fence, epoch, table's fence. ARGV shape, token, lease ms, run_id, epoch to make, margin ms, most
+ * fields. Answers {1, epoch and bytes}, or {2 lease, 3 busy, 4 read; primary only; domain, server, seq}. */
+#define SCRIPT_LOOK                                                                                                    \
+	LUA_NOW LUA_RAISE                                                                                              \
+	"local shape, lease = ARGV[1], tonumber(ARGV[3])\n"                                                            \
+	"local e = redis.call('GET', KEYS[3])\n"                                                                       \
+	"if not e or string.sub(e, 17) ~= ARGV[4] then\n"                                                              \
+	"	e = ARGV[5] .. ARGV[4]\n"                                                                              \
+	"	redis.call('SET', KEYS[3], e)\n"                                                                       \
+	"	raise(KEYS[4], 'A', '', '', '', '', tonumber(ARGV[6]))\n"                                              \
+	"end\n"                                                                                                        \
+	"e = string.sub(e, 1, 16)\n"                                                                                   \
+	"local v = redis.call('HGET', KEYS[1], 'd' .. shape)\n"                                                        \
+	"if v and string.sub(v, 1, 16) == e then return {1, v} end\n"                                                  \
+	"local primary, pending, gd, gv, gs = 0, false, '', '', ''\n"                                                  \
+	"for k = 2, 4, 2 do\n"                                                                                         \
+	"	local all = redis.call('HGETALL', KEYS[k])\n"                                                          \
+	"	for i = 1, #all, 2 do\n"                                                                               \
+	"		local kind, d = string.sub(all[i], 1, 1), string.sub(all[i], 2)\n"                             \
+	"		if tonumber(string.match(all[i + 1], '%d+$')) > now then\n"                                    \
+	"			if kind ~= 'g' then\n"                                                                 \
+	"				primary = 1\n"                                                                 \
+	"				pending = pending or kind == 'p'\n"                                            \
+	"			elseif gs ~= '' and gd ~= d then\n"                                                    \
+	"				primary = 1\n"                                                                 \
+	"			else\n"                                                                                \
+	"				local s, w = string.match(all[i + 1], '^(%d+):(%d+)')\n"                       \
+	"				if s > gs then gd, gv, gs = d, w, s end\n"                                     \
+	"			end\n"                                                                                 \
+	"		end\n"                                                                                         \
+	"	end\n"                                                                                                 \
+	"end\n"                                                                                                        \
+	"local l = redis.call('HGET', KEYS[1], 'l' .. shape)\n"                                                        \
+	"if pending then return {4, primary, gd, gv, gs} end\n"                                                        \
+	"if l and string.sub(l, 1, 16) == e and tonumber(string.sub(l, 33)) > now then\n"                              \
+	"	return {3, primary, gd, gv, gs}\n"                                                                     \
+	"end\n"                                                                                                        \
+	"if not l and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[7]) then return {4, primary, gd, gv, gs} end\n"     \
+	"local ok = redis.pcall('HSET', KEYS[1], 'l' .. shape, e .. ARGV[2] .. (now + lease))\n"                       \
+	"if type(ok) == 'table' and ok.err then return {4, primary, gd, gv, gs} end\n"                                 \
+	"if redis.call('HEXISTS', KEYS[1], 'x') == 0 then redis.call('PEXPIRE', KEYS[1], lease) end\n"                 \
+	"return {2, primary, gd, gv, gs}\n"
+
+/* KEYS row, epoch. ARGV shape, token, run_id, ttl ms, bytes. 1: stored. */
+#define SCRIPT_FILL                                                                                                    \
+	LUA_NOW                                                                                                        \
+	"local l = redis.call('HGET', KEYS[1], 'l' .. ARGV[1])\n"                                                      \
+	"local e = redis.call('GET', KEYS[2])\n"                                                                       \
+	"if not l or not e or string.sub(e, 17) ~= ARGV[3] then return 0 end\n"                                        \
+	"e = string.sub(e, 1, 16)\n"                                                                                   \
+	"if string.sub(l, 1, 32) ~= e .. ARGV[2] or tonumber(string.sub(l, 33)) <= now then return 0 end\n"            \
+	"local ok = redis.pcall('HSET', KEYS[1], 'd' .. ARGV[1], e .. ARGV[5])\n"                                      \
+	"if type(ok) == 'table' and ok.err then return 0 end\n"                                                        \
+	"redis.call('HDEL', KEYS[1], 'l' .. ARGV[1])\n"                                                                \
+	"local x, till = tonumber(redis.call('HGET', KEYS[1], 'x') or ''), now + ARGV[4]\n"                            \
+	"if x and x < till then till = x else redis.call('HSET', KEYS[1], 'x', till) end\n"                            \
+	"redis.call('PEXPIREAT', KEYS[1], till)\n"                                                                     \
+	"return 1\n"
+
+/* KEYS row. ARGV shape, token. */
+#define SCRIPT_ABANDON                                                                                                 \
+	"local l = redis.call('HGET', KEYS[1], 'l' .. ARGV[1])\n"                                                      \
+	"if l and string.sub(l, 17, 32) == ARGV[2] then redis.call('HDEL', KEYS[1], 'l' .. ARGV[1]) end\n"             \
+	"return 1\n"
+
+/* KEYS row, row's fence. ARGV phase (B or A), writer, domain, server, seq ("": unknown), ttl ms. */
+#define SCRIPT_DROP                                                                                                    \
+	LUA_NOW LUA_RAISE                                                                                              \
+	"redis.call('UNLINK', KEYS[1])\n"                                                                              \
+	"raise(KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]))\n"                             \
+	"return 1\n"
+
+/* KEYS epoch, table's fence. ARGV as SCRIPT_DROP, then the new epoch with run_id. */
+#define SCRIPT_WHOLE                                                                                                   \
+	LUA_NOW LUA_RAISE                                                                                              \
+	"redis.call('UNLINK', KEYS[1])\n"                                                                              \
+	"raise(KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]))\n"                             \
+	"redis.call('SET', KEYS[1], ARGV[7])\n"                                                                        \
+	"return 1\n"
+
+#endif

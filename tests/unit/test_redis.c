@@ -1,0 +1,729 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The Redis link against a real redis-server of the test's own, on a unix socket in a temporary folder: the protocol,
+ * its model check, and what happens when Redis hangs, dies, is flushed, is full, or comes back with old data.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <event2/event.h>
+#include <hiredis/hiredis.h>
+#include <signal.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "cache_model.h"
+
+enum { WAIT_MS = 20000, SLOT = 3, LINKS = 3 };
+
+static const struct cache_times times = {.lease = 400, .margin = MODEL_LAG + 40, .pending = 3000};
+
+/* --- A Redis of our own ------------------------------------------------------------------------------------------------ */
+
+static char folder[64], sock[96];
+static pid_t redis_pid;
+static redisContext *admin;
+
+static void redis_start(void)
+{
+	char dir[80];
+	snprintf(dir, sizeof dir, "%s", folder);
+	redis_pid = fork();
+	assert_true(redis_pid >= 0);
+	if (redis_pid == 0) {
+		execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", sock, "--dir", dir, "--save", "",
+		       "--loglevel", "warning", "--logfile", "redis.log", (char *)NULL);
+		_exit(127);
+	}
+	for (unsigned i = 0; i < WAIT_MS / 10; i++) {
+		admin = redisConnectUnix(sock);
+		if (admin && !admin->err)
+			return;
+		redisFree(admin);
+		usleep(10000);
+	}
+	fail_msg("redis-server did not start");
+}
+
+static void redis_stop(void)
+{
+	redisFree(admin);
+	kill(redis_pid, SIGKILL);
+	waitpid(redis_pid, NULL, 0);
+}
+
+/* One command by hand; what its answer says, as text. */
+static const char *redis_do(const char *format, ...)
+{
+	static char text[8192];
+	va_list args;
+	va_start(args, format);
+	redisReply *reply = redisvCommand(admin, format, args);
+	va_end(args);
+	assert_non_null(reply);
+	if (reply->type == REDIS_REPLY_INTEGER)
+		snprintf(text, sizeof text, "%lld", reply->integer);
+	else
+		snprintf(text, sizeof text, "%s", reply->str ? reply->str : "");
+	freeReplyObject(reply);
+	return text;
+}
+
+/* --- Links: each of a process of its own ------------------------------------------------------------------------------- */
+
+struct result {
+	struct cache_op op;
+	bool done;
+	enum store_found found;
+	struct cache_answer answer;
+	char data[4096];
+};
+
+struct proxy { /* one process with one worker */
+	struct cache_slot slots[CACHE_SLOTS];
+	struct redis *redis;
+	struct config config;
+	unsigned filled, refused, errors;
+	char status[160];
+};
+
+static struct event_base *base;
+static struct proxy proxies[LINKS];
+
+static void on_found(void *arg, struct cache_call *call, enum store_found found, const struct cache_answer *answer)
+{
+	(void)arg;
+	struct result *to = call->op ? call->op->priv : NULL;
+	free(call);
+	if (!to)
+		return;
+	to->done = true;
+	to->found = found;
+	to->answer = *answer;
+	if (found == STORE_HIT) {
+		assert_true(answer->len < sizeof to->data);
+		memcpy(to->data, answer->data, answer->len);
+		to->data[answer->len] = 0;
+	}
+}
+
+static void on_invalidated(void *arg, struct cache_call *call)
+{
+	(void)arg;
+	struct result *to = call->op ? call->op->priv : NULL;
+	free(call);
+	if (to)
+		to->done = true;
+}
+
+static void on_filled(void *arg, unsigned slot, bool stored)
+{
+	struct proxy *p = arg;
+	assert_int_equal(slot, SLOT);
+	p->filled += stored;
+	p->refused += !stored;
+}
+
+static void on_error(void *arg, enum stat_error kind)
+{
+	(void)kind;
+	((struct proxy *)arg)->errors++;
+}
+
+static void on_status(void *arg, const char *text)
+{
+	struct proxy *p = arg;
+	snprintf(p->status, sizeof p->status, "%s", text);
+}
+
+static void pump(void)
+{
+	for (unsigned i = 0; i < LINKS; i++)
+		if (proxies[i].redis)
+			redis_flush(proxies[i].redis);
+	event_base_loop(base, EVLOOP_ONCE);
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+#define wait_until(condition)                                                                                          \
+	do {                                                                                                           \
+		for (uint64_t until_ = now_ms() + WAIT_MS; !(condition);) {                                            \
+			if (now_ms() > until_)                                                                         \
+				fail_msg("never happened: %s", #condition);                                            \
+			pump();                                                                                        \
+		}                                                                                                      \
+	} while (0)
+
+static void on_beat(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg; /* only so that pump() never sleeps for long */
+}
+
+static void proxy_open(struct proxy *p, uint64_t timeout_ms)
+{
+	static char table[] = "app.token";
+	memset(p, 0, sizeof *p);
+	p->slots[SLOT].table = table;
+	p->slots[SLOT].usable = true;
+	p->config.redis_timeout_ms = timeout_ms;
+	struct sockaddr_un *un = (struct sockaddr_un *)&p->config.redis.sa;
+	un->sun_family = AF_UNIX;
+	snprintf(un->sun_path, sizeof un->sun_path, "%s", sock);
+	snprintf(p->config.redis.text, sizeof p->config.redis.text, "%s", sock);
+	p->config.redis.len = sizeof *un;
+	p->config.redis.is_unix = true;
+	struct redis_hooks hooks = {p, on_found, on_invalidated, on_filled, on_error, on_status};
+	p->redis = redis_new(base, &p->config, &times, p->slots, &hooks);
+}
+
+static void proxy_ready(struct proxy *p)
+{
+	wait_until(strcmp(p->status, "redis ok") == 0 && slot_serves(&p->slots[SLOT]));
+}
+
+static void proxy_close(struct proxy *p)
+{
+	redis_free(p->redis);
+	p->redis = NULL;
+}
+
+/* Deadlines are generous where a test is not about them: machines may be slow. */
+static int setup(void **state)
+{
+	(void)state;
+	snprintf(folder, sizeof folder, "/tmp/st-redis-XXXXXX");
+	assert_non_null(mkdtemp(folder));
+	snprintf(sock, sizeof sock, "%s/redis.sock", folder);
+	base = event_base_new();
+	struct event *beat = event_new(base, -1, EV_PERSIST, on_beat, event_self_cbarg());
+	event_add(beat, &(struct timeval){0, 2000});
+	*state = beat;
+	redis_start();
+	for (unsigned i = 0; i < LINKS; i++) {
+		proxy_open(&proxies[i], 5000);
+		proxy_ready(&proxies[i]);
+	}
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	for (unsigned i = 0; i < LINKS; i++)
+		if (proxies[i].redis)
+			proxy_close(&proxies[i]);
+	redis_stop();
+	event_free(*state);
+	event_base_free(base);
+	char command[128];
+	snprintf(command, sizeof command, "rm -rf '%s'", folder);
+	return system(command);
+}
+
+static struct cache_key key_of(const char *row, unsigned shape)
+{
+	struct cache_key k = {.len = (uint8_t)strlen(row)};
+	memcpy(k.row, row, k.len);
+	memcpy(k.shape, &shape, sizeof shape);
+	return k;
+}
+
+static struct gtid gtid(uint64_t seq)
+{
+	return (struct gtid){.domain = 0, .server = 1, .seq = seq};
+}
+
+static struct cache_call *call_for(struct result *to)
+{
+	struct cache_call *call = xcalloc(1, sizeof *call);
+	memset(to, 0, sizeof *to);
+	to->op.priv = to;
+	call->op = &to->op;
+	call->slot = SLOT;
+	return call;
+}
+
+static void start_look(struct proxy *p, const struct cache_key *key, struct result *to)
+{
+	struct cache_call *call = call_for(to);
+	call->key = *key;
+	redis_lookup(p->redis, call);
+}
+
+static enum store_found look(struct proxy *p, const struct cache_key *key, struct result *to)
+{
+	start_look(p, key, to);
+	wait_until(to->done);
+	return to->found;
+}
+
+static bool fill(struct proxy *p, const struct cache_key *key, uint64_t lease, const char *value, uint64_t ttl)
+{
+	unsigned filled = p->filled, before = p->filled + p->refused;
+	redis_fill(p->redis, SLOT, key, lease, value, strlen(value), ttl);
+	wait_until(p->filled + p->refused > before);
+	return p->filled > filled;
+}
+
+static void start_drop(struct proxy *p, const char *row, enum cache_phase phase, struct gtid g, struct result *to)
+{
+	struct cache_change change = {.rule = 0, .whole = row == NULL, .nkeys = row != NULL};
+	const uint64_t slots_of[CONFIG_RULES] = {1u << SLOT};
+	if (row) {
+		change.keys[0].len = (uint8_t)strlen(row);
+		memcpy(change.keys[0].bytes, row, strlen(row));
+	}
+	redis_invalidate(p->redis, call_for(to), &change, 1, slots_of, phase, g);
+}
+
+static void drop(struct proxy *p, const char *row, enum cache_phase phase, struct gtid g)
+{
+	struct result to;
+	start_drop(p, row, phase, g, &to);
+	wait_until(to.done);
+}
+
+/* Looks until the fences that a fresh table starts with are gone. */
+static enum store_found look_unfenced(struct proxy *p, const struct cache_key *key, struct result *to)
+{
+	for (uint64_t until = now_ms() + WAIT_MS;;) {
+		enum store_found found = look(p, key, to);
+		if (found != STORE_LEASE || !(to->answer.fence_primary || to->answer.fence.seq) || now_ms() > until)
+			return found;
+		redis_abandon(p->redis, SLOT, key, to->answer.lease);
+	}
+}
+
+/* --- The protocol --------------------------------------------------------------------------------------------------------- */
+
+static void test_fill_and_hit(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct cache_key k = key_of("a} b", 1), other = key_of("a} b", 2);
+	struct result got, busy;
+	assert_int_equal(look(p, &k, &got), STORE_LEASE);
+	assert_true(got.answer.fence_primary); /* a table that Redis has not seen: who knows what was written just now */
+	assert_false(got.answer.fill_primary);
+	assert_int_equal(look(&proxies[1], &k, &busy), STORE_BUSY);
+	assert_true(fill(p, &k, got.answer.lease, "one", 5000));
+	assert_false(fill(p, &k, got.answer.lease, "two", 5000)); /* a lease is good for one fill */
+	assert_int_equal(look(&proxies[1], &k, &got), STORE_HIT);
+	assert_string_equal(got.data, "one");
+	assert_int_equal(look_unfenced(p, &other, &got), STORE_LEASE);
+	assert_true(fill(p, &other, got.answer.lease, "", 5000));
+	assert_int_equal(look(p, &other, &got), STORE_HIT);
+	assert_int_equal(got.answer.len, 0);
+	assert_int_equal(look(p, &k, &got), STORE_HIT);
+}
+
+static void test_abandon_and_lease_end(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct cache_key k = key_of("a", 1);
+	struct result first, got;
+	assert_int_equal(look(p, &k, &first), STORE_LEASE);
+	redis_abandon(p->redis, SLOT, &k, first.answer.lease + 1);
+	assert_int_equal(look(p, &k, &got), STORE_BUSY);
+	redis_abandon(p->redis, SLOT, &k, first.answer.lease);
+	assert_int_equal(look(p, &k, &got), STORE_LEASE);
+	assert_false(fill(p, &k, first.answer.lease, "x", 5000));
+	wait_until(look(p, &k, &first) == STORE_LEASE); /* the second holder never came back */
+	assert_false(fill(p, &k, got.answer.lease, "x", 5000));
+	assert_true(fill(p, &k, first.answer.lease, "y", 5000));
+}
+
+static void test_entries_end(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct cache_key k = key_of("a", 1), longer = key_of("a", 2);
+	struct result got;
+	assert_int_equal(look(p, &longer, &got), STORE_LEASE);
+	assert_true(fill(p, &longer, got.answer.lease, "long", 60000));
+	assert_int_equal(look(p, &k, &got), STORE_LEASE);
+	assert_true(fill(p, &k, got.answer.lease, "short", 300));
+	long long ttl = atoll(redis_do("PTTL st:{app.token:a}"));
+	assert_in_range(ttl, 0, 300); /* by the earliest of the row's */
+	wait_until(look(p, &k, &got) == STORE_LEASE);
+	assert_int_equal(atoll(redis_do("HEXISTS st:{app.token:a} x")), 0);
+}
+
+static void test_invalidation_refuses_late_fill(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0], *q = &proxies[1];
+	struct cache_key k = key_of("a", 1);
+	struct result got, again;
+	assert_int_equal(look_unfenced(p, &k, &got), STORE_LEASE);
+	drop(q, "a", CACHE_BEFORE, gtid(0));
+	assert_false(fill(p, &k, got.answer.lease, "old", 5000));
+	assert_int_equal(look(p, &k, &again), STORE_READ);
+	assert_true(again.answer.fence_primary);
+	drop(q, "a", CACHE_AFTER, gtid(7));
+	assert_false(fill(p, &k, got.answer.lease, "old", 5000));
+	assert_int_equal(look(p, &k, &again), STORE_LEASE);
+	assert_false(again.answer.fence_primary);
+	assert_int_equal(again.answer.fence.seq, 7);
+	assert_int_equal(again.answer.fence.server, 1);
+	assert_true(fill(p, &k, again.answer.lease, "new", 5000));
+	assert_int_equal(look(q, &k, &again), STORE_HIT);
+	drop(q, "a", CACHE_AFTER, gtid(8));
+	assert_int_equal(look(p, &k, &again), STORE_LEASE);
+}
+
+static void test_writers_side_by_side(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0], *q = &proxies[1];
+	struct cache_key k = key_of("a", 1);
+	struct result got;
+	assert_int_equal(look_unfenced(p, &k, &got), STORE_LEASE);
+	drop(p, "a", CACHE_BEFORE, gtid(0));
+	drop(q, "a", CACHE_BEFORE, gtid(0));
+	drop(q, "a", CACHE_BEFORE, gtid(0));
+	drop(p, "a", CACHE_AFTER, gtid(UINT64_C(18446744073709551615)));
+	assert_int_equal(look(p, &k, &got), STORE_READ);
+	drop(q, "a", CACHE_AFTER, gtid(8));
+	assert_int_equal(look(p, &k, &got), STORE_READ);
+	drop(q, "a", CACHE_AFTER, gtid(9));
+	assert_int_equal(look(p, &k, &got), STORE_LEASE);
+	assert_true(got.answer.fence.seq == UINT64_C(18446744073709551615)); /* the newest, exactly */
+	redis_abandon(p->redis, SLOT, &k, got.answer.lease);
+	drop(q, "a", CACHE_AFTER, (struct gtid){.domain = 4, .server = 1, .seq = 1});
+	assert_int_equal(look(p, &k, &got), STORE_LEASE);
+	assert_true(got.answer.fence_primary); /* two domains */
+}
+
+static void test_whole_table(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0], *q = &proxies[1];
+	struct cache_key k = key_of("a", 1), leased = key_of("b", 1);
+	struct result got, holder;
+	assert_int_equal(look_unfenced(p, &k, &got), STORE_LEASE);
+	assert_true(fill(p, &k, got.answer.lease, "one", 5000));
+	assert_int_equal(look(p, &leased, &holder), STORE_LEASE);
+	drop(q, NULL, CACHE_BEFORE, gtid(0));
+	assert_int_equal(look(p, &k, &got), STORE_READ);
+	assert_true(got.answer.fence_primary);
+	drop(q, NULL, CACHE_AFTER, gtid(30));
+	assert_int_equal(look(p, &k, &got), STORE_LEASE);
+	assert_false(got.answer.fence_primary);
+	assert_int_equal(got.answer.fence.seq, 30);
+	assert_false(fill(p, &leased, holder.answer.lease, "old", 5000));
+	assert_true(fill(p, &k, got.answer.lease, "new", 5000));
+	assert_int_equal(look(q, &k, &got), STORE_HIT);
+	assert_string_equal(got.data, "new");
+}
+
+static void test_shapes_of_a_row_are_bounded(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct result got;
+	unsigned i = 0;
+	for (; i < 2 * CACHE_FORMS; i++) {
+		struct cache_key k = key_of("a", i);
+		if (look(p, &k, &got) != STORE_LEASE)
+			break;
+		assert_true(fill(p, &k, got.answer.lease, "x", 60000));
+	}
+	assert_int_equal(got.found, STORE_READ);
+	assert_in_range(i, CACHE_FORMS - 2, CACHE_FORMS);
+}
+
+/* --- The model: several proxies, one Redis, now and then a flush or a lost epoch ------------------------------------------- */
+
+static struct proxy *model_proxy(struct model *w)
+{
+	return &proxies[w->client % LINKS];
+}
+
+static enum store_found model_look(struct model *w, const struct cache_key *key, struct cache_answer *a, char *got)
+{
+	struct result to;
+	look(model_proxy(w), key, &to);
+	*a = to.answer;
+	if (to.found == STORE_HIT)
+		snprintf(got, 64, "%.60s", to.data);
+	return to.found;
+}
+
+static bool model_fill(struct model *w, const struct cache_key *key, uint64_t lease, const char *value, size_t len)
+{
+	assert_int_equal(strlen(value), len);
+	return fill(model_proxy(w), key, lease, value, 200);
+}
+
+static void model_abandon(struct model *w, const struct cache_key *key, uint64_t lease)
+{
+	redis_abandon(model_proxy(w)->redis, SLOT, key, lease);
+}
+
+static void model_drop(struct model *w, const struct cache_row *row, enum cache_phase phase, struct gtid g)
+{
+	char text[8] = {0};
+	if (row)
+		memcpy(text, row->bytes, row->len);
+	drop(model_proxy(w), row ? text : NULL, phase, g);
+}
+
+static uint64_t model_now(struct model *w)
+{
+	(void)w;
+	return now_ms();
+}
+
+static void test_random_interleavings(void **state)
+{
+	(void)state;
+	static const struct model_store ops = {model_look, model_fill, model_abandon, model_drop, model_now};
+	struct model w = {.ops = &ops};
+	srandom(7);
+	for (unsigned i = 0; i < 100000; i++) {
+		model_step(&w);
+		if (i % 5000 == 4999)
+			redis_do("FLUSHALL");
+		if (i % 5000 == 2499)
+			redis_do("DEL st:{app.token}e");
+	}
+	assert_true(w.hits > 1000 && w.fills > 200 && w.refused > 50 && w.replica_reads > 200);
+}
+
+/* --- What may go wrong -------------------------------------------------------------------------------------------------------- */
+
+/* Puts `value` in under row "a", through proxy 0. */
+static void put(const char *value)
+{
+	struct cache_key k = key_of("a", 1);
+	struct result got;
+	wait_until(look(&proxies[0], &k, &got) == STORE_LEASE && fill(&proxies[0], &k, got.answer.lease, value, 60000));
+	assert_int_equal(look(&proxies[1], &k, &got), STORE_HIT);
+}
+
+static void test_restart_with_old_data(void **state)
+{
+	(void)state;
+	struct cache_key k = key_of("a", 1);
+	struct result got;
+	put("old");
+	assert_string_equal(redis_do("SAVE"), "OK");
+	redis_stop();
+	drop(&proxies[0], "a", CACHE_AFTER, gtid(5)); /* not lost: owed */
+	assert_false(slot_serves(&proxies[0].slots[SLOT]));
+	assert_int_equal(look(&proxies[0], &k, &got), STORE_OFF);
+	redis_start();
+	assert_int_equal(atoll(redis_do("HLEN st:{app.token:a}")), 2); /* the old entry came back */
+	proxy_ready(&proxies[1]);
+	wait_until(look(&proxies[1], &k, &got) != STORE_OFF);
+	assert_int_equal(got.found, STORE_LEASE);
+	assert_true(got.answer.fence_primary);
+	proxy_ready(&proxies[0]); /* it has paid with an epoch */
+	assert_true(proxies[0].slots[SLOT].paid > 0);
+	assert_true(look(&proxies[0], &k, &got) != STORE_HIT);
+}
+
+static void test_invalidation_sent_but_never_confirmed(void **state)
+{
+	(void)state;
+	struct cache_key k = key_of("a", 1);
+	struct result got, gone;
+	put("old");
+	kill(redis_pid, SIGSTOP);
+	start_drop(&proxies[0], "a", CACHE_AFTER, gtid(5), &gone);
+	start_look(&proxies[0], &k, &got);
+	redis_flush(proxies[0].redis);
+	proxy_close(&proxies[0]); /* the connection is lost with both under way */
+	assert_true(gone.done && got.done);
+	assert_int_equal(got.found, STORE_OFF);
+	assert_true(proxies[0].slots[SLOT].owed != proxies[0].slots[SLOT].paid);
+	assert_int_equal(proxies[0].slots[SLOT].unconfirmed, 0);
+	kill(redis_pid, SIGCONT);
+}
+
+static void test_hung(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct cache_key k = key_of("a", 1);
+	struct result got, late, more;
+	put("old");
+	proxy_close(p);
+	proxy_open(p, 50);
+	proxy_ready(p);
+	wait_until(look(p, &k, &got) == STORE_HIT || (got.found == STORE_LEASE && fill(p, &k, got.answer.lease, "old", 60000)));
+
+	kill(redis_pid, SIGSTOP);
+	start_look(p, &k, &got);
+	start_drop(p, "a", CACHE_AFTER, gtid(5), &late);
+	wait_until(got.done && late.done);
+	assert_int_equal(got.found, STORE_OFF);
+	assert_int_equal(p->slots[SLOT].unconfirmed, 1);
+	assert_false(slot_serves(&p->slots[SLOT]));
+	start_drop(p, "a", CACHE_AFTER, gtid(6), &more);
+	assert_true(more.done); /* the breaker is open: sent, but nobody waits */
+	assert_int_equal(p->slots[SLOT].unconfirmed, 2);
+	start_look(p, &k, &got);
+	assert_true(got.done);
+	assert_int_equal(got.found, STORE_OFF);
+	pump();
+	kill(redis_pid, SIGCONT);
+	proxy_ready(p); /* the breaker closed, and what was late is confirmed */
+	assert_int_equal(p->slots[SLOT].unconfirmed, 0);
+	wait_until(look(p, &k, &got) != STORE_OFF);
+	assert_int_equal(got.found, STORE_LEASE);
+}
+
+static void test_hung_for_long(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct result late;
+	proxy_close(p);
+	proxy_open(p, 50);
+	proxy_ready(p);
+	kill(redis_pid, SIGSTOP);
+	start_drop(p, "a", CACHE_AFTER, gtid(5), &late);
+	wait_until(p->slots[SLOT].owed != p->slots[SLOT].paid); /* another connection is tried */
+	assert_int_equal(p->slots[SLOT].unconfirmed, 0);
+	kill(redis_pid, SIGCONT);
+	proxy_ready(p);
+}
+
+static void test_out_of_memory(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct cache_key k = key_of("a", 1), other = key_of("b", 1);
+	struct result got;
+	put("old");
+	assert_string_equal(redis_do("CONFIG SET maxmemory 1"), "OK");
+	assert_true(strstr(redis_do("SET x y"), "OOM") != NULL);
+	drop(p, "a", CACHE_BEFORE, gtid(0)); /* what takes away is always possible */
+	drop(p, "a", CACHE_AFTER, gtid(5));
+	assert_true(slot_serves(&p->slots[SLOT]));
+	assert_int_equal(look(p, &k, &got), STORE_READ); /* no lease can be kept; the fence is told all the same */
+	assert_int_equal(got.answer.fence.seq, 5);
+	drop(p, NULL, CACHE_AFTER, gtid(9));
+	assert_int_equal(look(p, &other, &got), STORE_READ);
+	assert_int_equal(got.answer.fence.seq, 9);
+	assert_string_equal(redis_do("CONFIG SET maxmemory 0"), "OK");
+	assert_int_equal(look(p, &k, &got), STORE_LEASE);
+}
+
+static void test_scripts_flushed(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct cache_key k = key_of("a", 1);
+	struct result got;
+	put("old");
+	assert_string_equal(redis_do("SCRIPT FLUSH"), "OK");
+	drop(p, "a", CACHE_AFTER, gtid(5));
+	assert_false(slot_serves(&p->slots[SLOT]));
+	assert_int_equal(look(p, &k, &got), STORE_OFF);
+	proxy_ready(p);
+	assert_int_equal(look(p, &k, &got), STORE_LEASE);
+	assert_true(got.answer.fence_primary);
+}
+
+static void test_eviction_policy(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct cache_key k = key_of("a", 1);
+	struct result got;
+	redis_do("CONFIG SET maxmemory-policy allkeys-lru");
+	redis_do("CONFIG SET maxmemory 100mb");
+	proxy_close(p);
+	proxy_open(p, 5000);
+	proxy_ready(p);
+	assert_int_equal(look(p, &k, &got), STORE_LEASE);
+	assert_true(got.answer.fill_primary);
+}
+
+static void test_replica_is_refused(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct result gone;
+	assert_string_equal(redis_do("REPLICAOF /nowhere 1"), "OK");
+	drop(p, "a", CACHE_AFTER, gtid(5));
+	assert_false(slot_serves(&p->slots[SLOT]));
+	wait_until(strcmp(p->status, "redis down: it is a replica") == 0);
+	start_drop(p, "b", CACHE_AFTER, gtid(6), &gone);
+	assert_true(gone.done);
+	assert_string_equal(redis_do("REPLICAOF NO ONE"), "OK");
+	proxy_ready(p);
+}
+
+static void test_password(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	redis_do("ACL SETUSER cache on >secret ~* +@all");
+	redis_do("ACL SETUSER default >other");
+	proxy_close(p);
+	proxy_open(p, 5000);
+	wait_until(strncmp(p->status, "redis down", 10) == 0 && p->errors >= 2); /* tries again and again */
+	proxy_close(p);
+	static char user[] = "cache", password[] = "secret";
+	memset(&p->config, 0, sizeof p->config);
+	proxy_open(p, 5000);
+	proxy_close(p);
+	p->config.redis_user = user;
+	p->config.redis_password = password;
+	p->config.redis_db = 3;
+	struct redis_hooks hooks = {p, on_found, on_invalidated, on_filled, on_error, on_status};
+	p->redis = redis_new(base, &p->config, &times, p->slots, &hooks);
+	proxy_ready(p);
+	struct cache_key k = key_of("a", 1);
+	struct result got;
+	assert_int_equal(look(p, &k, &got), STORE_LEASE);
+	assert_string_equal(redis_do("EXISTS st:{app.token}e"), "0"); /* database 0 */
+}
+
+#define redis_test(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		redis_test(test_fill_and_hit),
+		redis_test(test_abandon_and_lease_end),
+		redis_test(test_entries_end),
+		redis_test(test_invalidation_refuses_late_fill),
+		redis_test(test_writers_side_by_side),
+		redis_test(test_whole_table),
+		redis_test(test_shapes_of_a_row_are_bounded),
+		redis_test(test_random_interleavings),
+		redis_test(test_restart_with_old_data),
+		redis_test(test_invalidation_sent_but_never_confirmed),
+		redis_test(test_hung),
+		redis_test(test_hung_for_long),
+		redis_test(test_out_of_memory),
+		redis_test(test_scripts_flushed),
+		redis_test(test_eviction_policy),
+		redis_test(test_replica_is_refused),
+		redis_test(test_password),
+	};
+	log_set_level(LOG_LEVEL_ERROR); /* connections that break are what is tested here */
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
