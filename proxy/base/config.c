@@ -473,10 +473,10 @@ static void finish(struct loader *l)
 		c->rules[i].stats_id = stats_rule_id(c->rules[i].name);
 }
 
-struct config *config_load_text(const char *path, char *text, size_t n, bool exposed, bool resolve,
-				const struct config_options *options, void (*report)(void *arg, const char *line), void *arg)
+struct config *config_load_text(const char *path, char *text, size_t n, bool exposed, const struct config_options *options,
+				void (*report)(void *arg, const char *line), void *arg)
 {
-	struct loader l = {.path = path, .exposed = exposed, .resolve = resolve, .report = report, .arg = arg,
+	struct loader l = {.path = path, .exposed = exposed, .resolve = !options->unresolved, .report = report, .arg = arg,
 			   .section = SECTIONS, .config = xcalloc(1, sizeof *l.config)};
 	const struct config_sink sink = {&l, on_section, on_setting, on_error};
 
@@ -532,7 +532,7 @@ static char *read_fd(int fd, size_t *n, bool *exposed, const char **why)
 struct config *config_load(const struct config_options *options, void (*report)(void *arg, const char *line), void *arg)
 {
 	if (options->file == NULL)
-		return config_load_text(NULL, NULL, 0, false, true, options, report, arg);
+		return config_load_text(NULL, NULL, 0, false, options, report, arg);
 	int fd = open(options->file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	const char *why = strerror(errno);
 	bool exposed = false;
@@ -547,7 +547,7 @@ struct config *config_load(const struct config_options *options, void (*report)(
 		free(line);
 		return NULL;
 	}
-	struct config *c = config_load_text(options->file, text, n, exposed, true, options, report, arg);
+	struct config *c = config_load_text(options->file, text, n, exposed, options, report, arg);
 	explicit_bzero(text, n);
 	free(text);
 	return c;

@@ -99,6 +99,7 @@ struct config_options {
 	const char *listen, *primary, *replica[CONFIG_SERVERS], *redis, *admin, *http, *mode, *log_level;
 	unsigned nreplica;
 	int workers;
+	bool unresolved; /* leave addresses unresolved: for tools, which must work while DNS does not */
 };
 
 /* Reads the file (if any) and the options, checks everything, resolves addresses. Every mistake becomes one line
