@@ -179,10 +179,10 @@ lab_make_template() { # FOLDER ROWS
 	lab_write_mariadb_conf "$tmp" primary 1 1
 	{
 		mariadb-install-db --defaults-file="$tmp/primary/my.cnf" --auth-root-authentication-method=normal \
-			--skip-test-db --skip-log-bin &&
+			--force --skip-test-db --skip-log-bin &&
 		{ printf 'FLUSH PRIVILEGES;\nSET @rows = %d;\n' "$2"; cat "$LAB_ROOT/tests/lab/schema.sql"; } |
 			mariadbd --defaults-file="$tmp/primary/my.cnf" --skip-log-bin --bootstrap
-	} > "$tmp/out" 2>&1 || { cat "$tmp/out" "$tmp/primary/error.log" >&2; rm -rf "$tmp"; return 1; }
+	} > "$tmp/out" 2>&1 || { cat "$tmp"/out "$tmp"/primary/error.log >&2 2>/dev/null; rm -rf "$tmp"; return 1; }
 	rm -f "$tmp"/primary/data/{ib_buffer_pool,binlog.*}
 	mv "$tmp/primary/data" "$1"
 	rm -rf "$tmp"
