@@ -3,6 +3,7 @@
 # One integration test by hand: make all support && tests/integration/test_X.py [PART OF A TEST'S NAME]...
 
 SUPPORT_BIN := $(patsubst tests/support/%.c,$(BUILD)/support/%,$(wildcard tests/support/*.c))
+DRIVER_BIN := $(patsubst tests/unit/%.c,$(OBJ)/unit/%,$(wildcard tests/unit/*_driver.c))
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(OBJ)/fuzz/%)
 LINT := $(wildcard tests/lint/*.sh)
@@ -15,11 +16,11 @@ export FUZZ_SECONDS
 test:
 	tests/lab/install.sh test
 	$(MAKE) -j$$(nproc) support
-	$(MAKE) -j$$(nproc) VARIANT=asan all unit-bins
+	$(MAKE) -j$$(nproc) VARIANT=asan all unit-bins preload-aids
 	$(MAKE) -j$$(nproc) VARIANT=fuzz fuzz-bins
 	$(MAKE) -s VARIANT=asan run-tests
 run-tests:
-	@SIDETRACK=$(BIN)/sidetrack tests/run.sh $(LINT) $(UNIT_BIN) $(FUZZ_RUNS) $(INTEGRATION)
+	@SIDETRACK=$(BIN)/sidetrack TEST_BIN=$(OBJ)/unit tests/run.sh $(LINT) $(UNIT_BIN) $(FUZZ_RUNS) $(PRELOAD_TESTS) $(INTEGRATION)
 lint:
 	@tests/run.sh $(LINT)
 check: unit-bins
@@ -27,8 +28,8 @@ check: unit-bins
 fuzz:
 	$(MAKE) -j$$(nproc) VARIANT=fuzz fuzz-bins
 	@tests/run.sh --limit 86400 $(FUZZ_RUNS)
-integration: all support
-	@SIDETRACK=$(BIN)/sidetrack tests/run.sh $(INTEGRATION)
+integration: all unit-bins support
+	@SIDETRACK=$(BIN)/sidetrack TEST_BIN=$(OBJ)/unit tests/run.sh $(INTEGRATION)
 tsan:
 	tests/lab/install.sh test
 	$(MAKE) -j$$(nproc) support
@@ -36,7 +37,7 @@ tsan:
 	@SIDETRACK=$(BUILD)/tsan/sidetrack tests/run.sh $(UNIT_SRC:tests/unit/%.c=$(BUILD)/obj/tsan/unit/%) $(THREADED)
 
 support: $(SUPPORT_BIN)
-unit-bins: $(UNIT_BIN)
+unit-bins: $(UNIT_BIN) $(DRIVER_BIN)
 fuzz-bins: $(FUZZ_BIN)
 FUZZ_RUNS := $(patsubst tests/fuzz/%.c,"tests/fuzz/run.sh $(BUILD)/obj/fuzz/fuzz/%",$(FUZZ_SRC))
 

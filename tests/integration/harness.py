@@ -33,7 +33,8 @@ import pymysql.cursors
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LAB_SH = os.path.join(ROOT, "tests/lab/lab.sh")
-SIDETRACK = os.environ.get("SIDETRACK", os.path.join(ROOT, "build/sidetrack"))
+SIDETRACK = os.path.abspath(os.environ.get("SIDETRACK", os.path.join(ROOT, "build/sidetrack")))
+TEST_BIN = os.path.abspath(os.environ.get("TEST_BIN", os.path.join(ROOT, "build/obj/release/unit")))  # *_driver programs
 LIMIT = 60  # seconds that something may take on a busy machine before a test says it failed
 
 
