@@ -62,7 +62,7 @@ static struct cache_times times_of(const struct config *config)
 	return (struct cache_times){.lease = 3000, .margin = 2 * config->max_replica_lag_ms + 1000, .pending = 60000};
 }
 
-/* --- Slots ------------------------------------------------------------------------------------------------------------ */
+/* --- Slots -------------------------------------------------------------------------------------------------------- */
 
 /* A name as part of a Redis key: dots, colons and braces have a meaning there. */
 static void put_name(struct buf *b, const char *name)
@@ -102,7 +102,8 @@ static int slot_find(struct cache_shared *s, const struct config_rule *rule)
 		return (int)i;
 	}
 	if (i == CACHE_SLOTS) {
-		log_warn("cache: rule %s is not used: %d tables were configured since the start", rule->name, CACHE_SLOTS);
+		log_warn("cache: rule %s is not used: %d tables were configured since the start", rule->name,
+			 CACHE_SLOTS);
 		free(identity);
 		return -1;
 	}
@@ -214,7 +215,7 @@ void cache_store_status(struct cache_shared *s, char *buf, size_t cap)
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* --- Calls: what a session waits for ------------------------------------------------------------------------------------- */
+/* --- Calls: what a session waits for ------------------------------------------------------------------------------ */
 
 static struct cache_call *call_new(struct cache *c, struct cache_op *op)
 {
@@ -325,12 +326,13 @@ static void wake_parked(struct cache *c, const struct cache_key *key)
 {
 	for (const struct cache_call *call = c->parked; call; call = call->next)
 		if (call->key.rule == key->rule && memcmp(call->key.shape, key->shape, CACHE_SHAPE) == 0) {
-			event_active(c->tick, EV_TIMEOUT, 0); /* not from here: sessions would run inside another's call */
+			/* Not from here: sessions would run inside another's call. */
+			event_active(c->tick, EV_TIMEOUT, 0);
 			return;
 		}
 }
 
-/* --- A worker's cache ------------------------------------------------------------------------------------------------------ */
+/* --- A worker's cache --------------------------------------------------------------------------------------------- */
 
 static void on_invalidated(void *arg, struct cache_call *call)
 {
@@ -369,7 +371,8 @@ static char *store_text(const struct config *config)
 	if (!config->store_redis)
 		return xstrdup("memory");
 	return xasprintf("redis %s %u %s %s %llu %llu", config->redis.text, config->redis_db,
-			 config->redis_user ? config->redis_user : "", config->redis_password ? config->redis_password : "",
+			 config->redis_user ? config->redis_user : "",
+			 config->redis_password ? config->redis_password : "",
 			 (unsigned long long)config->redis_timeout_ms, (unsigned long long)config->max_replica_lag_ms);
 }
 
@@ -413,7 +416,8 @@ static void open_store(struct cache *c)
 		on_status(c, "memory");
 }
 
-struct cache *cache_new(struct cache_shared *shared, struct event_base *base, struct config *config, struct stats *stats)
+struct cache *cache_new(struct cache_shared *shared, struct event_base *base, struct config *config,
+			struct stats *stats)
 {
 	struct cache *c = xcalloc(1, sizeof *c);
 	c->shared = shared;
@@ -531,7 +535,8 @@ void cache_lookup(struct cache *c, const struct cache_key *key, struct cache_op 
 		lookup_memory(c, (unsigned)slot, key, op);
 }
 
-void cache_fill(struct cache *c, const struct cache_key *key, uint64_t lease, const void *data, size_t len, uint64_t ttl_ms)
+void cache_fill(struct cache *c, const struct cache_key *key, uint64_t lease, const void *data, size_t len,
+		uint64_t ttl_ms)
 {
 	int slot = slot_of(c, key);
 	if (slot < 0)
@@ -541,11 +546,13 @@ void cache_fill(struct cache *c, const struct cache_key *key, uint64_t lease, co
 		cache_abandon(c, key, lease);
 		return;
 	}
-	if (c->redis)
+	if (c->redis) {
 		redis_fill(c->redis, (unsigned)slot, key, lease, data, len, ttl_ms);
-	else
+	} else {
+		struct memory *m = c->shared->memory;
 		on_filled(c, (unsigned)slot,
-			  memory_fill(c->shared->memory, now_us() / 1000, (unsigned)slot, key, lease, data, len, ttl_ms));
+			  memory_fill(m, now_us() / 1000, (unsigned)slot, key, lease, data, len, ttl_ms));
+	}
 	wake_parked(c, key);
 }
 
@@ -561,7 +568,8 @@ void cache_abandon(struct cache *c, const struct cache_key *key, uint64_t lease)
 	wake_parked(c, key);
 }
 
-static void invalidate_memory(struct cache *c, const struct cache_change *change, enum cache_phase phase, struct gtid gtid)
+static void invalidate_memory(struct cache *c, const struct cache_change *change, enum cache_phase phase,
+			      struct gtid gtid)
 {
 	struct memory *m = c->shared->memory;
 	uint64_t now_ms = now_us() / 1000;

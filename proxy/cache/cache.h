@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The look-aside cache: rule matching, leases, fences, epochs, over one of two stores (cache/memory.c, cache/redis.c).
- * The protocol and why it is exact: docs/architecture.md "The cache". One `struct cache` a worker, used on that worker's
- * thread only; what workers share (the memory store) is inside.
+ * The protocol and why it is exact: docs/cache.md. One `struct cache` a worker, used on that worker's thread only; what
+ * workers share (the memory store) is inside.
  */
 #ifndef ST_CACHE_CACHE_H
 #define ST_CACHE_CACHE_H
@@ -21,11 +21,11 @@ enum { CACHE_KEY_MAX = 255, CACHE_SHAPE = 16 };
 struct cache_key {
 	uint8_t rule;                /* index in config rules */
 	uint8_t len;                 /* of row */
-	uint8_t row[CACHE_KEY_MAX];  /* the row key in canonical form: equal bytes if and only if the server's = is true */
-	uint8_t shape[CACHE_SHAPE];  /* what form of the answer: statement text, literals, user, schema, session state ... */
+	uint8_t row[CACHE_KEY_MAX];  /* the row key in canonical form: equal bytes where the server's = is true */
+	uint8_t shape[CACHE_SHAPE];  /* what form of the answer: text, literals, user, schema, session state ... */
 };
 
-/* --- Rules: pure ------------------------------------------------------------------------------------------------ */
+/* --- Rules: pure -------------------------------------------------------------------------------------------------- */
 
 enum cache_match { CACHE_MATCH, CACHE_NO_RULE, CACHE_NO_CACHEABLE };
 /* May the answer to this SELECT be cached, and under which row key? `params` gives the value of a ? by index (NULL for
@@ -34,11 +34,12 @@ enum cache_match { CACHE_MATCH, CACHE_NO_RULE, CACHE_NO_CACHEABLE };
  * (`*why` a static text). */
 struct cache_params {
 	const void *arg;
-	bool (*get)(const void *arg, unsigned index, struct sql_literal *out); /* as SQL_LIT_STRING (raw bytes) or SQL_LIT_NUMBER */
+	/* as SQL_LIT_STRING (raw bytes) or SQL_LIT_NUMBER */
+	bool (*get)(const void *arg, unsigned index, struct sql_literal *out);
 };
-enum cache_match cache_rule_match(const struct config *config, const struct catalog *catalog, const struct sql_stmt *stmt,
-				  unsigned text_mode, const struct cache_params *params, struct cache_key *key,
-				  const char **why);
+enum cache_match cache_rule_match(const struct config *config, const struct catalog *catalog,
+				  const struct sql_stmt *stmt, unsigned text_mode, const struct cache_params *params,
+				  struct cache_key *key, const char **why);
 
 /* What a write invalidates. keys[] gets canonical row keys of rule i when they are all named; otherwise whole is set.
  * Called for each rule whose table the statement writes. */
@@ -50,10 +51,11 @@ struct cache_change {
 };
 /* Returns the number of changes written to out (at most max >= CONFIG_RULES); stmt may touch several rules.
  * all: effects unknown (CALL, DDL, unreadable): every rule, whole. */
-unsigned cache_rule_changes(const struct config *config, const struct catalog *catalog, const struct sql_stmt *stmt, bool all,
-			    unsigned text_mode, const struct cache_params *params, struct cache_change *out, unsigned max);
+unsigned cache_rule_changes(const struct config *config, const struct catalog *catalog, const struct sql_stmt *stmt,
+			    bool all, unsigned text_mode, const struct cache_params *params, struct cache_change *out,
+			    unsigned max);
 
-/* --- Operations ------------------------------------------------------------------------------------------------- */
+/* --- Operations --------------------------------------------------------------------------------------------------- */
 
 struct cache;
 struct event_base;
@@ -62,7 +64,8 @@ struct cache_shared; /* the memory store and what the workers' Redis links share
 struct cache_shared *cache_shared_new(struct config *config);
 void cache_shared_free(struct cache_shared *s);
 
-struct cache *cache_new(struct cache_shared *shared, struct event_base *base, struct config *config, struct stats *stats);
+struct cache *cache_new(struct cache_shared *shared, struct event_base *base, struct config *config,
+			struct stats *stats);
 void cache_reload(struct cache *c, struct config *config); /* rules, ttl, store, limits may have changed */
 void cache_free(struct cache *c);
 /* Sends what was queued during this turn of the loop (one write for all commands). Called by the worker each turn. */
@@ -98,7 +101,8 @@ struct cache_op {
 void cache_lookup(struct cache *c, const struct cache_key *key, struct cache_op *op);
 /* Stores the answer if the lease still stands (no invalidation came between) and, under a fence, the fence allows it.
  * Copies data. Fire and forget. ttl_ms already bounded by the row's expiry. */
-void cache_fill(struct cache *c, const struct cache_key *key, uint64_t lease, const void *data, size_t len, uint64_t ttl_ms);
+void cache_fill(struct cache *c, const struct cache_key *key, uint64_t lease, const void *data, size_t len,
+		uint64_t ttl_ms);
 /* The holder gives up: others need not wait for it. */
 void cache_abandon(struct cache *c, const struct cache_key *key, uint64_t lease);
 
@@ -107,16 +111,18 @@ void cache_abandon(struct cache *c, const struct cache_key *key, uint64_t lease)
  * `done` runs when the store has confirmed or the deadline passed (never an error). With a store that cannot be
  * reached nothing is lost: what is owed is sent, or the tables' epochs dropped, before the store is used again. */
 enum cache_phase { CACHE_BEFORE, CACHE_AFTER };
-void cache_invalidate(struct cache *c, const struct cache_change *changes, unsigned n, enum cache_phase phase, struct gtid gtid,
-		      struct cache_op *op);
+void cache_invalidate(struct cache *c, const struct cache_change *changes, unsigned n, enum cache_phase phase,
+		      struct gtid gtid, struct cache_op *op);
 void cache_cancel(struct cache *c, struct cache_op *op); /* the session dies; an invalidation goes on without it */
 
-/* The primary changed (replicated writes may be lost): every rule's entries go, fills from the primary only for a margin. */
+/* The primary changed (replicated writes may be lost): every rule's entries go, fills from the primary only for a
+ * margin. With Redis the entries go when a worker next hears from it, a second later at most; nothing is served until then. */
 void cache_new_primary(struct cache_shared *s);
 /* FLUSH CACHE <rule>, or all for NULL. Any thread. Returns 0, -1 for no such rule. */
 int cache_flush(struct cache_shared *s, const char *rule);
 
-/* For the admin table `cache`: entries and bytes of a rule now (memory store; 0 for Redis), evictions so far. Any thread. */
+/* For the admin table `cache`: entries and bytes of a rule now (memory store; 0 for Redis), evictions so far.
+ * Any thread. */
 void cache_usage(struct cache_shared *s, unsigned rule, uint64_t *entries, uint64_t *bytes, uint64_t *evictions);
 /* "memory", "redis ok", "redis down: reason". Any thread. */
 void cache_store_status(struct cache_shared *s, char *buf, size_t cap);

@@ -129,7 +129,7 @@ static bool fence_tell(const struct fence *f, uint64_t now, struct cache_answer 
 	return pending;
 }
 
-/* --- Rows and forms ------------------------------------------------------------------------------------------------ */
+/* --- Rows and forms ----------------------------------------------------------------------------------------------- */
 
 static struct usage *usage_of(struct memory *m, struct shard *s, unsigned slot)
 {
@@ -347,7 +347,7 @@ static struct shard *shard_of(struct memory *m, uint64_t hash)
 	return &m->shard[hash >> 60];
 }
 
-/* --- The store's operations ------------------------------------------------------------------------------------------ */
+/* --- The store's operations --------------------------------------------------------------------------------------- */
 
 struct memory *memory_new(uint64_t limit)
 {
@@ -523,7 +523,8 @@ void memory_drop(struct memory *m, uint64_t now_ms, unsigned slot, const struct 
 		row->fenced = true;
 		evict(m, s, row, now_ms);
 	} else {
-		whole = phase == CACHE_AFTER; /* a pending fence only guards against a process that dies, and we are it */
+		/* A pending fence only guards against a process that dies, and we are it. */
+		whole = phase == CACHE_AFTER;
 	}
 	pthread_mutex_unlock(&s->lock);
 	if (whole)

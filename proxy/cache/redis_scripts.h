@@ -29,7 +29,8 @@
 	"		if n and tonumber(n) > 1 then redis.call('HSET', key, mine, (n - 1) .. ':' .. u)\n"            \
 	"		elseif n then redis.call('HDEL', key, mine) end\n"                                             \
 	"		if seq == '' then redis.call('HSET', key, 'u', till) else\n"                                   \
-	"			local s, v = string.match(redis.call('HGET', key, 'g' .. domain) or '', '^(%d+):(%d+)')\n" \
+	"			local old = redis.call('HGET', key, 'g' .. domain) or ''\n"                            \
+	"			local s, v = string.match(old, '^(%d+):(%d+)')\n"                                      \
 	"			if s and s > seq then seq, server = s, v end\n"                                        \
 	"			redis.call('HSET', key, 'g' .. domain, seq .. ':' .. server .. ':' .. till)\n"         \
 	"		end\n"                                                                                         \

@@ -97,6 +97,8 @@ static const char *canon(const struct catalog_rule *rule, const struct sql_liter
 	struct sql_literal value = *lit;
 	if (lit->type == SQL_LIT_PARAM && (!params || !params->get(params->arg, lit->param, &value)))
 		return "a parameter that cannot be a key";
+	if (lit->type == SQL_LIT_PARAM)
+		value.escaped = false; /* raw bytes */
 	if (value.introducer || (value.type != SQL_LIT_STRING && value.type != SQL_LIT_NUMBER))
 		return "a key that is no plain literal";
 	const char *s = (const char *)value.text.p;
@@ -139,7 +141,7 @@ static const struct catalog_rule *known_rule(const struct config *config, const 
 	if (!catalog || i >= config->nrules)
 		return NULL;
 	const struct catalog_rule *rule = &catalog->rules[i];
-	return rule->found && rule->compare != COMPARE_UNKNOWN ? rule : NULL;
+	return rule->found && rule->compare != COMPARE_UNKNOWN && !rule->why[0] ? rule : NULL;
 }
 
 static const char *why_not(const struct config *config, const struct catalog *catalog, const struct sql_stmt *stmt,
@@ -150,7 +152,7 @@ static const char *why_not(const struct config *config, const struct catalog *ca
 	if (why)
 		return why;
 	if (!rule)
-		return "how the key column compares is not known";
+		return "the catalog does not know how the key column compares";
 	if (stmt->scope != SQL_SCOPE_KEYS || stmt->nkeys != 1)
 		return "it does not name one key";
 	if (stmt->flags & SQLF_NOW && !(stmt->now_is_expiry && config->rules[i].expires[0] &&
@@ -159,9 +161,9 @@ static const char *why_not(const struct config *config, const struct catalog *ca
 	return canon(rule, &stmt->keys[0], text_mode, params, row);
 }
 
-enum cache_match cache_rule_match(const struct config *config, const struct catalog *catalog, const struct sql_stmt *stmt,
-				  unsigned text_mode, const struct cache_params *params, struct cache_key *key,
-				  const char **why)
+enum cache_match cache_rule_match(const struct config *config, const struct catalog *catalog,
+				  const struct sql_stmt *stmt, unsigned text_mode, const struct cache_params *params,
+				  struct cache_key *key, const char **why)
 {
 	if (stmt->kind != SQL_SELECT || !stmt->watched)
 		return CACHE_NO_RULE;
@@ -210,8 +212,9 @@ static bool named_rows(const struct catalog_rule *rule, const struct sql_stmt *s
 	return true;
 }
 
-unsigned cache_rule_changes(const struct config *config, const struct catalog *catalog, const struct sql_stmt *stmt, bool all,
-			    unsigned text_mode, const struct cache_params *params, struct cache_change *out, unsigned max)
+unsigned cache_rule_changes(const struct config *config, const struct catalog *catalog, const struct sql_stmt *stmt,
+			    bool all, unsigned text_mode, const struct cache_params *params, struct cache_change *out,
+			    unsigned max)
 {
 	unsigned n = 0;
 	all = all || stmt->flags & (SQLF_UNREADABLE | SQLF_TABLES_OVERFLOW);

@@ -16,7 +16,7 @@ enum { CACHE_SLOTS = 64, CACHE_FORMS = 32 /* shapes of one row */ };
 
 struct cache_times { /* milliseconds */
 	uint64_t lease;   /* a holder that does not fill by then has lost it */
-	uint64_t margin;  /* life of a fence after the write; any replica that may be read later has applied the write */
+	uint64_t margin;  /* life of a fence after the write; a replica that may be read later has applied it */
 	uint64_t pending; /* life of a fence whose writer never came back */
 };
 
@@ -39,7 +39,7 @@ static inline void answer_fence(struct cache_answer *a, struct gtid g)
 		a->fence_primary = true;
 }
 
-/* --- In the process (memory.c): synchronous, any thread; now_ms is any clock that never goes back ---------------- */
+/* --- In the process (memory.c): synchronous, any thread; now_ms is any clock that never goes back ----------------- */
 
 struct memory;
 struct memory_blob;
@@ -79,7 +79,7 @@ static inline bool slot_serves(const struct cache_slot *s)
 	return s->usable && s->owed == s->paid && s->unconfirmed == 0;
 }
 
-/* --- Redis (redis.c): one link a worker ---------------------------------------------------------------------------- */
+/* --- Redis (redis.c): one link a worker --------------------------------------------------------------------------- */
 
 struct cache_call { /* one operation under way; the front's again when its hook is called */
 	struct cache_call *next; /* parked calls, or the free list */
@@ -109,8 +109,8 @@ struct redis *redis_new(struct event_base *base, const struct config *config, co
 void redis_free(struct redis *r); /* lookups under way are answered STORE_OFF, invalidations are owed */
 void redis_lookup(struct redis *r, struct cache_call *call);
 void redis_look_again(struct redis *r, struct cache_call *call); /* after STORE_BUSY */
-void redis_fill(struct redis *r, unsigned slot, const struct cache_key *key, uint64_t lease, const void *data, size_t len,
-		uint64_t ttl_ms);
+void redis_fill(struct redis *r, unsigned slot, const struct cache_key *key, uint64_t lease, const void *data,
+		size_t len, uint64_t ttl_ms);
 void redis_abandon(struct redis *r, unsigned slot, const struct cache_key *key, uint64_t lease);
 /* slots_of[rule] is the set of slots that a change goes to. */
 void redis_invalidate(struct redis *r, struct cache_call *call, const struct cache_change *changes, unsigned n,

@@ -22,7 +22,8 @@ struct model_store {
 	enum store_found (*look)(struct model *w, const struct cache_key *key, struct cache_answer *a, char *got);
 	bool (*fill)(struct model *w, const struct cache_key *key, uint64_t lease, const char *value, size_t len);
 	void (*abandon)(struct model *w, const struct cache_key *key, uint64_t lease);
-	void (*drop)(struct model *w, const struct cache_row *row, enum cache_phase phase, struct gtid g); /* NULL: whole */
+	/* row NULL: the whole table */
+	void (*drop)(struct model *w, const struct cache_row *row, enum cache_phase phase, struct gtid g);
 	uint64_t (*now)(struct model *w); /* ms */
 };
 

@@ -252,7 +252,7 @@ static void test_forms_of_a_row_are_bounded(void **state)
 	memory_free(m);
 }
 
-/* --- The model ---------------------------------------------------------------------------------------------------------- */
+/* --- The model ---------------------------------------------------------------------------------------------------- */
 
 static enum store_found model_look(struct model *w, const struct cache_key *key, struct cache_answer *a, char *got)
 {
@@ -299,7 +299,7 @@ static void test_random_interleavings(void **state)
 	}
 }
 
-/* --- Threads: for the thread and address sanitizers --------------------------------------------------------------------- */
+/* --- Threads: for the thread and address sanitizers --------------------------------------------------------------- */
 
 static void *hammer(void *arg)
 {

@@ -27,7 +27,7 @@ enum { WAIT_MS = 20000, SLOT = 3, LINKS = 3 };
 
 static const struct cache_times times = {.lease = 400, .margin = MODEL_LAG + 40, .pending = 3000};
 
-/* --- A Redis of our own ------------------------------------------------------------------------------------------------ */
+/* --- A Redis of our own ------------------------------------------------------------------------------------------- */
 
 static char folder[64], sock[96];
 static pid_t redis_pid;
@@ -78,7 +78,7 @@ static const char *redis_do(const char *format, ...)
 	return text;
 }
 
-/* --- Links: each of a process of its own ------------------------------------------------------------------------------- */
+/* --- Links: each of a process of its own -------------------------------------------------------------------------- */
 
 struct result {
 	struct cache_op op;
@@ -310,7 +310,7 @@ static enum store_found look_unfenced(struct proxy *p, const struct cache_key *k
 	}
 }
 
-/* --- The protocol --------------------------------------------------------------------------------------------------------- */
+/* --- The protocol ------------------------------------------------------------------------------------------------- */
 
 static void test_fill_and_hit(void **state)
 {
@@ -319,7 +319,7 @@ static void test_fill_and_hit(void **state)
 	struct cache_key k = key_of("a} b", 1), other = key_of("a} b", 2);
 	struct result got, busy;
 	assert_int_equal(look(p, &k, &got), STORE_LEASE);
-	assert_true(got.answer.fence_primary); /* a table that Redis has not seen: who knows what was written just now */
+	assert_true(got.answer.fence_primary); /* a table that Redis has not seen: what was written just now? */
 	assert_false(got.answer.fill_primary);
 	assert_int_equal(look(&proxies[1], &k, &busy), STORE_BUSY);
 	assert_true(fill(p, &k, got.answer.lease, "one", 5000));
@@ -450,7 +450,7 @@ static void test_shapes_of_a_row_are_bounded(void **state)
 	assert_in_range(i, CACHE_FORMS - 2, CACHE_FORMS);
 }
 
-/* --- The model: several proxies, one Redis, now and then a flush or a lost epoch ------------------------------------------- */
+/* --- The model: several proxies, one Redis, now and then a flush or a lost epoch ---------------------------------- */
 
 static struct proxy *model_proxy(struct model *w)
 {
@@ -508,7 +508,7 @@ static void test_random_interleavings(void **state)
 	assert_true(w.hits > 1000 && w.fills > 200 && w.refused > 50 && w.replica_reads > 200);
 }
 
-/* --- What may go wrong -------------------------------------------------------------------------------------------------------- */
+/* --- What may go wrong -------------------------------------------------------------------------------------------- */
 
 /* Puts `value` in under row "a", through proxy 0. */
 static void put(const char *value)
@@ -569,7 +569,8 @@ static void test_hung(void **state)
 	proxy_close(p);
 	proxy_open(p, 50);
 	proxy_ready(p);
-	wait_until(look(p, &k, &got) == STORE_HIT || (got.found == STORE_LEASE && fill(p, &k, got.answer.lease, "old", 60000)));
+	wait_until(look(p, &k, &got) == STORE_HIT ||
+		   (got.found == STORE_LEASE && fill(p, &k, got.answer.lease, "old", 60000)));
 
 	kill(redis_pid, SIGSTOP);
 	start_look(p, &k, &got);

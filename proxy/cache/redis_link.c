@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The connection to Redis. Commands of a turn are written at once; each has its place in a queue in which the replies
+ * are matched, and a deadline. What is late is answered without Redis; its reply still has its place. After that
+ * nothing is asked (the breaker is open) until a probe was answered in time; invalidations are written all the same.
+ *
+ *   DOWN --retry--> CONNECTING --> HELLO --scripts loaded--> READY
+ *     ^------------------------------- link_lost ------------------'   backoff 100 ms to 2 s
+ */
+#include "cache/redis_link.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "cache/redis_scripts.h"
+
+static const char *const script_text[SCRIPTS] = {
+	SCRIPT_LOOK, SCRIPT_FILL, SCRIPT_ABANDON, SCRIPT_DROP, SCRIPT_WHOLE
+};
+
+static uint64_t now_us(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static void arm(struct event *ev, uint64_t us)
+{
+	event_add(ev, &(struct timeval){(time_t)(us / 1000000), (suseconds_t)(us % 1000000)});
+}
+
+/* --- Commands ----------------------------------------------------------------------------------------------------- */
+
+void resp_count(struct buf *b, char sigil, size_t n)
+{
+	char text[24], *p = text + sizeof text;
+	*--p = '\n';
+	*--p = '\r';
+	do
+		*--p = (char)('0' + n % 10);
+	while (n /= 10);
+	*--p = sigil;
+	buf_put(b, p, (size_t)(text + sizeof text - p));
+}
+
+void resp_bulk(struct buf *b, const void *p, size_t n)
+{
+	resp_count(b, '$', n);
+	buf_put(b, p, n);
+	buf_put(b, "\r\n", 2);
+}
+
+void resp_word(struct buf *b, const char *s)
+{
+	resp_bulk(b, s, strlen(s));
+}
+
+void resp_number(struct buf *b, uint64_t n)
+{
+	char text[24];
+	resp_bulk(b, text, (size_t)snprintf(text, sizeof text, "%llu", (unsigned long long)n));
+}
+
+/* --- The queue of what is awaited --------------------------------------------------------------------------------- */
+
+static struct item *item_at(struct redis *r, uint64_t i)
+{
+	return &r->item[i & (r->cap - 1)];
+}
+
+static struct item *expect_until(struct redis *r, enum item_kind kind, unsigned slot, struct cache_call *call,
+				 uint64_t deadline)
+{
+	if (r->tail - r->head == r->cap) {
+		struct item *bigger = xcalloc(r->cap * 2, sizeof *bigger);
+		for (uint64_t i = r->head; i < r->tail; i++)
+			bigger[i & (r->cap * 2 - 1)] = *item_at(r, i);
+		free(r->item);
+		r->item = bigger;
+		r->cap *= 2;
+	}
+	struct item *item = item_at(r, r->tail++);
+	*item = (struct item){.kind = (uint8_t)kind, .slot = (uint8_t)slot, .call = call, .deadline = deadline};
+	if (!event_pending(r->deadline, EV_TIMEOUT, NULL))
+		arm(r->deadline, r->timeout);
+	return item;
+}
+
+struct item *link_expect(struct redis *r, enum item_kind kind, unsigned slot, struct cache_call *call)
+{
+	return expect_until(r, kind, slot, call, now_us() + r->timeout);
+}
+
+static void answer_off(struct redis *r, struct cache_call *call)
+{
+	r->hooks.found(r->hooks.arg, call, STORE_OFF, &(struct cache_answer){0});
+}
+
+bool link_take_off(struct cache_call *call)
+{
+	return call && --call->left == 0;
+}
+
+static bool is_lookup(const struct item *item)
+{
+	return item->kind == ITEM_GET || item->kind == ITEM_LOOK;
+}
+
+/* Takes item's call away without a reply. Lists are answered when the whole queue is consistent, because sessions ask
+ * for more from their callbacks. */
+static void give_up(struct item *item, struct cache_call **lookups, struct cache_call **invalidations)
+{
+	struct cache_call *call = item->call;
+	item->call = NULL;
+	if (call && is_lookup(item)) {
+		call->next = *lookups;
+		*lookups = call;
+	} else if (link_take_off(call)) {
+		call->next = *invalidations;
+		*invalidations = call;
+	}
+}
+
+static void answer_given_up(struct redis *r, struct cache_call *lookups, struct cache_call *invalidations)
+{
+	struct cache_call *next;
+	for (; invalidations; invalidations = next) {
+		next = invalidations->next;
+		r->hooks.invalidated(r->hooks.arg, invalidations);
+	}
+	for (; lookups; lookups = next) {
+		next = lookups->next;
+		answer_off(r, lookups);
+	}
+}
+
+/* --- Connection --------------------------------------------------------------------------------------------------- */
+
+static void say_status(struct redis *r, const char *why)
+{
+	char text[160];
+	snprintf(text, sizeof text, why ? "redis down: %s" : "redis ok", why);
+	r->hooks.status(r->hooks.arg, text);
+}
+
+static void later(struct redis *r)
+{
+	r->backoff = r->backoff * 2 > BACKOFF_MAX_US ? BACKOFF_MAX_US : r->backoff * 2;
+	arm(r->retry, r->backoff);
+}
+
+static void link_close(struct redis *r)
+{
+	event_del(r->readable);
+	event_del(r->writable);
+	event_del(r->deadline);
+	event_del(r->retry);
+	event_del(r->tick);
+	if (r->fd >= 0)
+		close(r->fd);
+	r->fd = -1;
+	if (r->reader)
+		redisReaderFree(r->reader);
+	r->reader = NULL;
+	r->state = LINK_DOWN;
+	r->doomed = NULL;
+	r->slow = r->pinging = false;
+	buf_fini(&r->out);
+	r->out = (struct buf){0};
+	r->batch++;
+	memset(r->settling, 0, sizeof r->settling);
+}
+
+/* The connection is gone: what Redis may not have got is owed before anyone hears of it. */
+static void link_lost(struct redis *r, const char *why)
+{
+	struct cache_call *lookups = NULL, *invalidations = NULL;
+	if (r->state == LINK_READY)
+		log_warn("redis %s: %s", r->addr.text, why);
+	say_status(r, why);
+	r->hooks.error(r->hooks.arg, STAT_ERR_STORE);
+	link_close(r);
+	for (; r->head < r->tail; r->head++) {
+		struct item *item = item_at(r, r->head);
+		if (item->kind == ITEM_INVALIDATE) {
+			r->slots[item->slot].owed++;
+			r->slots[item->slot].unconfirmed -= item->late;
+		}
+		give_up(item, &lookups, &invalidations);
+	}
+	r->scan = r->head;
+	later(r);
+	answer_given_up(r, lookups, invalidations);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg);
+
+static void hello(struct redis *r)
+{
+	uint64_t deadline = now_us() + HELLO_US;
+	r->state = LINK_HELLO;
+	r->reader = redisReaderCreate();
+	event_add(r->readable, NULL);
+	if (r->password) {
+		resp_count(&r->out, '*', r->user ? 3 : 2);
+		resp_word(&r->out, "AUTH");
+		if (r->user)
+			resp_word(&r->out, r->user);
+		resp_word(&r->out, r->password);
+		expect_until(r, ITEM_OK, 0, NULL, deadline);
+	}
+	if (r->db) {
+		resp_count(&r->out, '*', 2);
+		resp_word(&r->out, "SELECT");
+		resp_number(&r->out, r->db);
+		expect_until(r, ITEM_OK, 0, NULL, deadline);
+	}
+	resp_count(&r->out, '*', 1);
+	resp_word(&r->out, "INFO");
+	expect_until(r, ITEM_INFO, 0, NULL, deadline);
+	for (unsigned i = 0; i < SCRIPTS; i++) {
+		resp_count(&r->out, '*', 3);
+		resp_word(&r->out, "SCRIPT");
+		resp_word(&r->out, "LOAD");
+		resp_word(&r->out, script_text[i]);
+		expect_until(r, ITEM_SCRIPT, i, NULL, deadline);
+	}
+	redis_flush(r);
+}
+
+static void link_open(struct redis *r)
+{
+	r->fd = r->addr.len ? socket(r->addr.sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) : -1;
+	if (r->fd < 0) {
+		link_lost(r, r->addr.len ? strerror(errno) : "its address could not be resolved");
+		return;
+	}
+	if (!r->addr.is_unix)
+		setsockopt(r->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+	event_assign(r->readable, r->base, r->fd, EV_READ | EV_PERSIST, event_get_callback(r->readable), r);
+	event_assign(r->writable, r->base, r->fd, EV_WRITE, on_writable, r);
+	r->state = LINK_CONNECTING;
+	arm(r->retry, HELLO_US);
+	if (connect(r->fd, (struct sockaddr *)&r->addr.sa, r->addr.len) == 0)
+		hello(r);
+	else if (errno == EINPROGRESS)
+		event_add(r->writable, NULL);
+	else
+		link_lost(r, strerror(errno));
+}
+
+void redis_flush(struct redis *r)
+{
+	if (r->reading)
+		return;
+	r->batch++;
+	size_t sent = 0;
+	while (sent < r->out.len) {
+		ssize_t n = send(r->fd, r->out.data + sent, r->out.len - sent, MSG_NOSIGNAL);
+		if (n > 0) {
+			sent += (size_t)n;
+			continue;
+		}
+		if (errno == EINTR)
+			continue;
+		if (errno != EAGAIN) {
+			link_lost(r, strerror(errno));
+			return;
+		}
+		break;
+	}
+	if (sent == r->out.len && r->out.cap > OUT_KEEP) {
+		buf_fini(&r->out);
+		r->out = (struct buf){0};
+	} else if (sent == r->out.len) {
+		buf_clear(&r->out);
+	} else {
+		buf_consume(&r->out, sent);
+		event_add(r->writable, NULL);
+		if (r->out.len > BACKLOG_MAX)
+			link_lost(r, "it takes no commands");
+	}
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	(void)what;
+	struct redis *r = arg;
+	if (r->state != LINK_CONNECTING) {
+		redis_flush(r);
+		return;
+	}
+	int error = 0;
+	socklen_t len = sizeof error;
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	if (error)
+		link_lost(r, strerror(error));
+	else
+		hello(r);
+}
+
+void link_ready(struct redis *r)
+{
+	r->state = LINK_READY;
+	r->backoff = BACKOFF_MIN_US;
+	event_del(r->retry);
+	event_del(r->deadline); /* it stood for the handshake's */
+	arm(r->tick, TICK_US);
+	log_info("redis %s: connected%s", r->addr.text,
+		 r->may_evict ? "; it may evict keys, so entries are filled from the primary only" : "");
+	say_status(r, NULL);
+	redis_settle_all(r);
+}
+
+/* --- Deadlines and the breaker ------------------------------------------------------------------------------------ */
+
+static void send_ping(struct redis *r)
+{
+	resp_count(&r->out, '*', 1);
+	resp_word(&r->out, "PING");
+	link_expect(r, ITEM_PING, 0, NULL);
+	r->pinging = true;
+}
+
+/* Everything that is due goes on without Redis, and nothing more is asked until a probe is answered in time. */
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	struct redis *r = arg;
+	struct cache_call *lookups = NULL, *invalidations = NULL;
+	uint64_t now = now_us();
+	if (r->scan < r->head)
+		r->scan = r->head;
+	for (; r->scan < r->tail; r->scan++) {
+		struct item *item = item_at(r, r->scan);
+		if (item->late)
+			continue;
+		if (item->deadline > now) {
+			arm(r->deadline, item->deadline - now);
+			break;
+		}
+		item->late = true;
+		if (item->kind == ITEM_INVALIDATE)
+			r->slots[item->slot].unconfirmed++;
+		give_up(item, &lookups, &invalidations);
+		if (r->state == LINK_READY && !r->slow) {
+			r->slow = true;
+			r->backoff = BACKOFF_MIN_US;
+			r->hooks.error(r->hooks.arg, STAT_ERR_STORE_TIMEOUT);
+			say_status(r, "it is slow");
+			arm(r->retry, r->backoff);
+		}
+	}
+	answer_given_up(r, lookups, invalidations);
+	if (r->state == LINK_READY)
+		redis_flush(r);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	struct redis *r = arg;
+	if (r->state == LINK_DOWN) {
+		link_open(r);
+		return;
+	}
+	if (r->state != LINK_READY) {
+		link_lost(r, "no answer to the handshake");
+		return;
+	}
+	if (r->head < r->tail && now_us() > item_at(r, r->head)->deadline + DEAD_US) {
+		link_lost(r, "no answer");
+		return;
+	}
+	if (!r->pinging)
+		send_ping(r);
+	later(r);
+	redis_flush(r);
+}
+
+void link_ping_answered(struct redis *r, bool late)
+{
+	r->pinging = false;
+	if (late)
+		return; /* on_retry sends the next */
+	r->slow = false;
+	r->backoff = BACKOFF_MIN_US;
+	event_del(r->retry);
+	say_status(r, NULL);
+}
+
+/* Each second: what Redis is now, and what other threads found owed. */
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	struct redis *r = arg;
+	arm(r->tick, TICK_US);
+	if (r->state != LINK_READY || r->slow)
+		return;
+	resp_count(&r->out, '*', 1);
+	resp_word(&r->out, "INFO");
+	link_expect(r, ITEM_INFO, 0, NULL);
+	redis_settle_all(r);
+	redis_flush(r);
+}
+
+/* --- Replies ------------------------------------------------------------------------------------------------------ */
+
+/* False when the connection is gone. */
+static bool take_replies(struct redis *r)
+{
+	void *reply;
+	r->reading = true;
+	while (!r->doomed && redisReaderGetReply(r->reader, &reply) == REDIS_OK && reply) {
+		if (r->head == r->tail) {
+			r->doomed = "it talks without being asked";
+		} else {
+			struct item item = *item_at(r, r->head++);
+			redis_reply(r, &item, reply);
+		}
+		freeReplyObject(reply);
+	}
+	r->reading = false;
+	if (!r->doomed && r->reader->err)
+		r->doomed = "its replies make no sense";
+	if (r->doomed)
+		link_lost(r, r->doomed);
+	return r->state != LINK_DOWN;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	(void)what;
+	struct redis *r = arg;
+	char bytes[32768];
+	ssize_t n = read(fd, bytes, sizeof bytes);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		link_lost(r, n ? strerror(errno) : "it closed the connection");
+		return;
+	}
+	if (redisReaderFeed(r->reader, bytes, (size_t)n) != REDIS_OK)
+		r->doomed = "its replies make no sense";
+	if (take_replies(r))
+		redis_flush(r);
+}
+
+struct redis *redis_new(struct event_base *base, const struct config *config, const struct cache_times *times,
+			struct cache_slot *slots, const struct redis_hooks *hooks)
+{
+	struct redis *r = xcalloc(1, sizeof *r);
+	r->base = base;
+	r->addr = config->redis;
+	r->user = config->redis_user ? xstrdup(config->redis_user) : NULL;
+	r->password = config->redis_password ? xstrdup(config->redis_password) : NULL;
+	r->db = config->redis_db;
+	r->timeout = config->redis_timeout_ms * 1000;
+	r->times = *times;
+	r->slots = slots;
+	r->hooks = *hooks;
+	r->fd = -1;
+	r->cap = 64;
+	r->item = xcalloc(r->cap, sizeof *r->item);
+	r->batch = 1;
+	r->backoff = BACKOFF_MIN_US / 2;
+	if (getrandom(&r->identity, sizeof r->identity, 0) != sizeof r->identity)
+		abort();
+	snprintf(r->writer, sizeof r->writer, "%016llx", (unsigned long long)r->identity);
+	r->readable = event_new(base, -1, 0, on_readable, r);
+	r->writable = event_new(base, -1, 0, on_writable, r);
+	r->deadline = evtimer_new(base, on_deadline, r);
+	r->retry = evtimer_new(base, on_retry, r);
+	r->tick = evtimer_new(base, on_tick, r);
+	link_open(r);
+	return r;
+}
+
+void redis_free(struct redis *r)
+{
+	link_lost(r, "the store was closed");
+	link_close(r);
+	event_free(r->readable);
+	event_free(r->writable);
+	event_free(r->deadline);
+	event_free(r->retry);
+	event_free(r->tick);
+	free(r->item);
+	free(r->user);
+	if (r->password)
+		explicit_bzero(r->password, strlen(r->password));
+	free(r->password);
+	free(r);
+}
+

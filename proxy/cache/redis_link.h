@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One worker's connection to Redis, as its two halves see it: redis_link.c has the socket, the queue of what is
+ * awaited, deadlines and the breaker; redis.c has the protocol of the cache. Private to them.
+ */
+#ifndef ST_CACHE_REDIS_LINK_H
+#define ST_CACHE_REDIS_LINK_H
+
+#include <event2/event.h>
+#include <hiredis/hiredis.h>
+
+#include "cache/store.h"
+
+enum {
+	EPOCH = 16, RUN_ID = 40,
+	HELLO_US = 1000000,      /* connect and handshake */
+	DEAD_US = 3000000,       /* no reply for so long: another connection may do better */
+	TICK_US = 1000000,
+	BACKOFF_MIN_US = 100000, BACKOFF_MAX_US = 2000000,
+	BACKLOG_MAX = 16 << 20,  /* bytes that Redis does not take */
+	OUT_KEEP = 1 << 20
+};
+
+enum script { LOOK, FILL, ABANDON, DROP, WHOLE, SCRIPTS };
+
+enum item_kind {
+	ITEM_OK,     /* of the handshake: anything but an error */
+	ITEM_SCRIPT, /* of the handshake: `slot` is the script */
+	ITEM_INFO,
+	ITEM_PING, ITEM_EPOCH, ITEM_GET, ITEM_LOOK, ITEM_FILL, ITEM_ABANDON,
+	ITEM_INVALIDATE,
+	ITEM_SETTLE  /* pays what is owed to a slot */
+};
+
+struct item { /* one command whose reply is awaited */
+	uint8_t kind, slot;
+	bool late;
+	uint64_t deadline;
+	uint64_t owed; /* ITEM_SETTLE: what it pays */
+	struct cache_call *call;
+};
+
+enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_HELLO, LINK_READY };
+
+struct redis {
+	struct event_base *base;
+	struct addr addr;
+	char *user, *password;
+	unsigned db;
+	uint64_t timeout;
+	struct cache_times times;
+	struct cache_slot *slots;
+	struct redis_hooks hooks;
+
+	enum link_state state;
+	int fd;
+	struct event *readable, *writable, *deadline, *retry, *tick;
+	redisReader *reader;
+	struct buf out;
+	const char *doomed; /* why the connection must go, once it is safe */
+	uint64_t backoff;
+	bool slow, pinging; /* the breaker is open; its probe is under way */
+	bool reading;       /* replies are being handed out: what sessions add is sent after the last */
+
+	struct item *item;  /* ring of `cap`, a power of two */
+	uint64_t head, tail, cap;
+	uint64_t scan;      /* items before it are late or answered */
+
+	char run_id[RUN_ID + 1], writer[17], sha[SCRIPTS][41];
+	bool may_evict;
+	uint64_t identity, counter;
+	uint64_t batch, asked[CACHE_SLOTS]; /* the batch in which a slot's epoch was asked for */
+	bool has_epoch[CACHE_SLOTS], settling[CACHE_SLOTS];
+	uint8_t epoch[CACHE_SLOTS][EPOCH];
+};
+
+/* --- redis_link.c ------------------------------------------------------------------------------------------------- */
+
+void resp_count(struct buf *b, char sigil, size_t n); /* "*3", "$5" */
+void resp_bulk(struct buf *b, const void *p, size_t n);
+void resp_word(struct buf *b, const char *s);
+void resp_number(struct buf *b, uint64_t n);
+
+/* The command just put has its place in the queue; its deadline is the timeout from now. */
+struct item *link_expect(struct redis *r, enum item_kind kind, unsigned slot, struct cache_call *call);
+/* Handshake done. */
+void link_ready(struct redis *r);
+/* Takes one of an invalidation's commands off its count; true when it was the last: tell redis_hooks.invalidated. */
+bool link_take_off(struct cache_call *call);
+void link_ping_answered(struct redis *r, bool late);
+
+/* --- redis.c ------------------------------------------------------------------------------------------------------ */
+
+void redis_reply(struct redis *r, const struct item *item, const redisReply *reply);
+void redis_settle_all(struct redis *r); /* pays what is owed to all slots */
+
+#endif
