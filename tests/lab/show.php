@@ -59,15 +59,18 @@ function time_text(?float $seconds): string
 	return $seconds < 0.001 ? sprintf('%d µs', $seconds * 1e6) : sprintf('%.1f ms', $seconds * 1e3);
 }
 
-/* The bound below which a share of the statements stayed; cumulative buckets as Prometheus has them. */
+/* From cumulative buckets, as Prometheus' histogram_quantile(): linear within a bucket. */
 function quantile(array $le, float $q): ?float
 {
 	$all = $le['+Inf'] ?? 0;
 	unset($le['+Inf']);
 	uksort($le, fn($a, $b) => (float)$a <=> (float)$b);
-	foreach ($le as $bound => $n)
+	$bound = $below = 0;
+	foreach ($le as $next => $n) {
 		if ($all > 0 && $n >= $q * $all)
-			return (float)$bound;
+			return $bound + ((float)$next - $bound) * ($q * $all - $below) / ($n - $below);
+		[$bound, $below] = [(float)$next, $n];
+	}
 	return null;
 }
 
