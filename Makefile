@@ -14,6 +14,8 @@ HAVE := $(shell pkg-config --exists $(DEPS) 2>/dev/null && echo yes)
 ifeq ($(HAVE),yes)
 DEP_CFLAGS := $(shell pkg-config --cflags $(DEPS))
 DEP_LIBS := $(shell pkg-config --libs $(DEPS))
+else ifeq ($(filter run test tsan lint clean,$(MAKECMDGOALS)),)
+$(error Libraries to build with are missing. `make run` and `make test` install them, or: tests/lab/install.sh run)
 endif
 OPT.release := -O2 -g
 OPT.asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
