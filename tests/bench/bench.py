@@ -4,7 +4,7 @@
 
 Environment (all optional): BENCH_TARGETS="direct haproxy floor split memory redis", BENCH_CONNS="1 32 512",
 BENCH_PROTOCOLS="text prepared", BENCH_ROUNDS, BENCH_SECONDS, BENCH_WORKERS, BENCH_IDLE,
-BENCH_PARTS="table idle slow", BENCH_PEER=HOST:PORT[:PID] for one more proxy."""
+BENCH_PARTS="table idle slow classifier", BENCH_PEER=HOST:PORT[:PID] for one more proxy."""
 import json
 import os
 import platform
@@ -19,7 +19,7 @@ from report import Table, verdict
 
 QUICK = {"TARGETS": "direct haproxy split memory", "CONNS": "1 32", "ROUNDS": "2", "SECONDS": "1", "PARTS": "table"}
 FULL = {"TARGETS": "direct haproxy floor split memory redis", "CONNS": "1 32 512", "ROUNDS": "5", "SECONDS": "2",
-        "PARTS": "table idle slow"}
+        "PARTS": "table idle slow classifier"}
 SYSCALLS = {"TARGETS": "haproxy floor split memory redis", "CONNS": "1 32", "ROUNDS": "1", "SECONDS": "3", "PARTS": ""}
 ROUTE = {"split": "replica", "memory": "cache", "redis": "cache"}  # where a target's statements must be answered
 
@@ -140,7 +140,9 @@ def trouble(name, numbers):
         if what == "wrong" and name == "floor":
             continue
         if numbers[what]:
-            words.append(f"{numbers[what]:.0f} {what} ({numbers['message']})")
+            words.append(f"{numbers[what]:.0f} {what}")
+    if numbers["message"]:
+        words.append(numbers["message"])
     route = ROUTE.get(name)
     if route and numbers["share"] and numbers["share"].get(route, 0) < 0.99:
         words.append(f"only {100 * numbers['share'].get(route, 0):.0f} % by {route}")
@@ -169,7 +171,7 @@ def idle_count(wanted, descriptors):
 
 def full(bench, descriptors):
     s = bench.settings
-    result = {"machine": machine(s), "table": None, "idle": {}, "slow": {}}
+    result = {"machine": machine(s), "table": None, "idle": {}, "slow": {}, "classifier": None}
     if "table" in s.parts:
         result["table"] = bench.rounds(bench.start_all())
     if "idle" in s.parts:
@@ -177,6 +179,8 @@ def full(bench, descriptors):
         result["idle"] = bench.memory("idle", lambda target: measure.idle(bench.load, target, count))
     if "slow" in s.parts:
         result["slow"] = bench.memory("slow", lambda target: measure.slow_result(bench.load, target))
+    if "classifier" in s.parts:
+        result["classifier"] = measure.classifier(bench.binaries)
     print(result["machine"])
     if result["table"]:
         result["table"].print(s)

@@ -123,3 +123,20 @@ def syscalls(load, target, conns, protocol, seconds):
     with open(report) as f:
         rows = re.findall(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", f.read(), re.M)
     return {name: int(calls) / numbers["total"] for calls, name in rows if name != "total"}
+
+
+def classifier(binaries):
+    """What bench_sql says about its statements, and instructions for the first of them, the token lookup."""
+    binary = os.path.join(binaries, "bench", "bench_sql")
+    text = subprocess.run([binary], capture_output=True, text=True, check=True).stdout
+    name, size, ns = re.match(r"(\S.*?)\s+(\d+) bytes\s+(\d+) ns", text).groups()
+    # Two counts, so that what the program does once falls out.
+    few, many = 1000, 11000
+    instructions = (callgrind(binary, many) - callgrind(binary, few)) / (many - few)
+    return {"name": name, "bytes": int(size), "ns": int(ns), "instructions": instructions, "text": text}
+
+
+def callgrind(binary, count):
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", binary, "--count", str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(re.search(r"Collected : (\d+)", done.stderr).group(1))

@@ -106,12 +106,16 @@ def verdict(result, settings):
     slow = result["slow"].get("sidetrack")
     v.line("1 GB result to a slow client, resident growth", slow and slow["growth"] / 2**20, 4, " MB",
            known=bool(slow and slow["whole"]))
+    sql = result["classifier"]
+    v.line(f"classifier, {sql['name']} of {sql['bytes']} bytes" if sql else "classifier", sql and sql["ns"], 600, " ns")
     print(f"{v.met} ok, {v.missed} missed, {v.unknown} not measured")
     haproxy = result["idle"].get("haproxy"), result["slow"].get("haproxy")
     if haproxy[0]:
         print(f"HAProxy: {haproxy[0]['bytes'] / 1024:.1f} KB an idle client, {100 * haproxy[0]['cpu']:.2f} % of a core")
     if haproxy[1]:
         print(f"HAProxy: {haproxy[1]['growth'] / 2**20:.1f} MB growth for the 1 GB result")
+    if sql:
+        print(f"\nclassifier: {sql['instructions']:.0f} instructions for the {sql['name']}\n{sql['text']}", end="")
 
 
 def verdict_table(v, table, protocol):
