@@ -163,7 +163,8 @@ static bool connect_to(struct client *c, const struct account *to)
 			return fail(c, to->host, "not an IPv4 address");
 		setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	}
-	if (connect(c->fd, local ? (struct sockaddr *)&un : (struct sockaddr *)&in, local ? sizeof(un) : sizeof(in)) != 0)
+	const struct sockaddr *addr = local ? (struct sockaddr *)&un : (struct sockaddr *)&in;
+	if (connect(c->fd, addr, local ? sizeof(un) : sizeof(in)) != 0)
 		return fail(c, "connect", strerror(errno));
 	return true;
 }

@@ -95,7 +95,8 @@ int hold_slow_result(const struct account *to, const char *sql, double pause, do
 	while (!answer_done(&w.answer)) {
 		ssize_t n = recv(c.fd, chunk, sizeof(chunk), 0);
 		if (n <= 0) {
-			fprintf(stderr, "load: slow result: connection lost after %llu bytes\n", (unsigned long long)bytes);
+			fprintf(stderr, "load: slow result: connection lost after %llu bytes\n",
+				(unsigned long long)bytes);
 			return 1;
 		}
 		bytes += (uint64_t)n;

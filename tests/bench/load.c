@@ -344,8 +344,8 @@ static void print_result(const struct load *l)
 	printf("statements=%llu seconds=%.3f rate=%.0f p50_us=%.1f p99_us=%.1f p999_us=%.1f max_us=%.1f",
 	       (unsigned long long)h->count, seconds, (double)h->count / seconds, hist_quantile(h, 0.5) / 1e3,
 	       hist_quantile(h, 0.99) / 1e3, hist_quantile(h, 0.999) / 1e3, (double)h->max / 1e3);
-	printf(" cpu_us=%.2f total=%llu errors=%llu wrong=%llu lost=%u\n", (double)(l->cpu_end - l->cpu_begin) / 1e3 / count,
-	       (unsigned long long)l->total, (unsigned long long)l->errors, (unsigned long long)l->wrong,
+	printf(" cpu_us=%.2f total=%llu errors=%llu wrong=%llu lost=%u\n",
+	       (double)(l->cpu_end - l->cpu_begin) / 1e3 / count, (unsigned long long)l->total, (unsigned long long)l->errors, (unsigned long long)l->wrong,
 	       l->o->conns - l->alive);
 	if (l->errors > 0)
 		fprintf(stderr, "load: first error: %s\n", l->first_error);
@@ -367,8 +367,8 @@ static int measure(const struct options *o)
 static int usage(void)
 {
 	fputs("usage: load --port N [--host IPV4 or socket path] --user U --password P [--db D] [--deprecate-eof] ...\n"
-	      "  --sql 'SELECT .. WHERE k = ?' --set 'SELECT k, ..' [--set-port N] [--conns N] [--warm S] [--seconds S]\n"
-	      "      [--prepared] [--check] [--fill] [--pid N]\n"
+	      "  --sql 'SELECT .. WHERE k = ?' --set 'SELECT k, ..' [--set-port N] [--conns N] [--warm S]\n"
+	      "      [--seconds S] [--prepared] [--check] [--fill] [--pid N]\n"
 	      "      looks up random keys of the set's first column. --set-port is where the set is read, --check\n"
 	      "      compares each row with the set's, --fill warms up until each key was asked for once, --pid is\n"
 	      "      whose CPU time is counted\n"
