@@ -345,8 +345,8 @@ static void print_result(const struct load *l)
 	       (unsigned long long)h->count, seconds, (double)h->count / seconds, hist_quantile(h, 0.5) / 1e3,
 	       hist_quantile(h, 0.99) / 1e3, hist_quantile(h, 0.999) / 1e3, (double)h->max / 1e3);
 	printf(" cpu_us=%.2f total=%llu errors=%llu wrong=%llu lost=%u\n",
-	       (double)(l->cpu_end - l->cpu_begin) / 1e3 / count, (unsigned long long)l->total, (unsigned long long)l->errors, (unsigned long long)l->wrong,
-	       l->o->conns - l->alive);
+	       (double)(l->cpu_end - l->cpu_begin) / 1e3 / count, (unsigned long long)l->total,
+	       (unsigned long long)l->errors, (unsigned long long)l->wrong, l->o->conns - l->alive);
 	if (l->errors > 0)
 		fprintf(stderr, "load: first error: %s\n", l->first_error);
 }
