@@ -116,7 +116,8 @@ void cache_invalidate(struct cache *c, const struct cache_change *changes, unsig
 void cache_cancel(struct cache *c, struct cache_op *op); /* the session dies; an invalidation goes on without it */
 
 /* The primary changed (replicated writes may be lost): every rule's entries go, fills from the primary only for a
- * margin. With Redis the entries go when a worker next hears from it, a second later at most; nothing is served until then. */
+ * margin. With Redis the entries go when a worker next hears from it, a second later at most; until then nothing is
+ * served. */
 void cache_new_primary(struct cache_shared *s);
 /* FLUSH CACHE <rule>, or all for NULL. Any thread. Returns 0, -1 for no such rule. */
 int cache_flush(struct cache_shared *s, const char *rule);
