@@ -97,40 +97,46 @@ class Verdict:
 def verdict(result, settings):
     v = Verdict()
     print("\nFigures: measured, target")
-    for protocol in settings.protocols:
-        if result["table"]:
-            verdict_table(v, result["table"], protocol)
-    idle = result["idle"].get("sidetrack")
-    v.line("idle client, resident KB", idle and idle["bytes"] / 1024, 4, " KB")
-    v.line("idle clients, CPU of one core", idle and 100 * idle["cpu"], 1, " %")
-    slow = result["slow"].get("sidetrack")
-    v.line("1 GB result to a slow client, resident growth", slow and slow["growth"] / 2**20, 4, " MB",
-           known=bool(slow and slow["whole"]))
+    if result["table"]:
+        for protocol in settings.protocols:
+            verdict_table(v, result["table"], protocol, settings.targets)
+    if "idle" in settings.parts:
+        idle = result["idle"].get("sidetrack")
+        v.line("idle client, resident KB", idle and idle["bytes"] / 1024, 4, " KB")
+        v.line("idle clients, CPU of one core", idle and 100 * idle["cpu"], 1, " %")
+    if "slow" in settings.parts:
+        slow = result["slow"].get("sidetrack")
+        v.line("1 GB result to a slow client, resident growth", slow and slow["growth"] / 2**20, 4, " MB",
+               known=bool(slow and slow["whole"]))
     sql = result["classifier"]
-    v.line(f"classifier, {sql['name']} of {sql['bytes']} bytes" if sql else "classifier", sql and sql["ns"], 600, " ns")
+    if sql:
+        v.line(f"classifier, {sql['name']} of {sql['bytes']} bytes", sql["ns"], 600, " ns")
     print(f"{v.met} ok, {v.missed} missed, {v.unknown} not measured")
-    haproxy = result["idle"].get("haproxy"), result["slow"].get("haproxy")
-    if haproxy[0]:
-        print(f"HAProxy: {haproxy[0]['bytes'] / 1024:.1f} KB an idle client, {100 * haproxy[0]['cpu']:.2f} % of a core")
-    if haproxy[1]:
-        print(f"HAProxy: {haproxy[1]['growth'] / 2**20:.1f} MB growth for the 1 GB result")
+    yardsticks(result["idle"].get("haproxy"), result["slow"].get("haproxy"), sql)
+
+
+def yardsticks(idle, slow, sql):
+    if idle:
+        print(f"HAProxy: {idle['bytes'] / 1024:.1f} KB an idle client, {100 * idle['cpu']:.2f} % of a core")
+    if slow:
+        print(f"HAProxy: {slow['growth'] / 2**20:.1f} MB growth for the 1 GB result")
     if sql:
         print(f"\nclassifier: {sql['instructions']:.0f} instructions for the {sql['name']}\n{sql['text']}", end="")
 
 
-def verdict_table(v, table, protocol):
-    def key(target, conns=32):
-        return (target, conns, protocol)
+def verdict_table(v, table, protocol, measured):
+    def line(what, target, base, column, limit, least=False):
+        if target in measured and base in measured:
+            v.line(f"{protocol}: {what}", table.ratio((target, 32, protocol), (base, 32, protocol), column), limit,
+                   least=least)
 
-    def ratio(target, base, column):
-        return table.ratio(key(target), key(base), column)
-
-    v.line(f"{protocol}: routed, CPU / HAProxy's, 32 connections", ratio("split", "haproxy", "cpu_us"), 1.1)
-    v.line(f"{protocol}: routed, throughput / HAProxy's", ratio("split", "haproxy", "rate"), 1.0, least=True)
-    v.line(f"{protocol}: routed, added p50 / HAProxy's added, 1 connection",
-           table.ratio_added(key("split", 1), key("haproxy", 1), key("direct", 1), "p50_us"), 1.2)
-    v.line(f"{protocol}: hit in memory, CPU / HAProxy's", ratio("memory", "haproxy", "cpu_us"), 0.5)
-    v.line(f"{protocol}: hit in memory, CPU / the floor's", ratio("memory", "floor", "cpu_us"), 1.45)
-    v.line(f"{protocol}: hit in memory, throughput / direct", ratio("memory", "direct", "rate"), 2.0, least=True)
-    v.line(f"{protocol}: hit in Redis, CPU / HAProxy's", ratio("redis", "haproxy", "cpu_us"), 1.0)
-    v.line(f"{protocol}: hit in Redis, p99 / direct's", ratio("redis", "direct", "p99_us"), 1.0)
+    line("routed, CPU / HAProxy's, 32 connections", "split", "haproxy", "cpu_us", 1.1)
+    line("routed, throughput / HAProxy's", "split", "haproxy", "rate", 1.0, least=True)
+    if {"split", "haproxy", "direct"} <= set(measured):
+        keys = [(target, 1, protocol) for target in ("split", "haproxy", "direct")]
+        v.line(f"{protocol}: routed, added p50 / HAProxy's, 1 connection", table.ratio_added(*keys, "p50_us"), 1.2)
+    line("hit in memory, CPU / HAProxy's", "memory", "haproxy", "cpu_us", 0.5)
+    line("hit in memory, CPU / the floor's", "memory", "floor", "cpu_us", 1.45)
+    line("hit in memory, throughput / direct", "memory", "direct", "rate", 2.0, least=True)
+    line("hit in Redis, CPU / HAProxy's", "redis", "haproxy", "cpu_us", 1.0)
+    line("hit in Redis, p99 / direct's", "redis", "direct", "p99_us", 1.0)
