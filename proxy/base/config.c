@@ -219,7 +219,9 @@ static void unknown_section(struct loader *l, int line, const char *name, size_t
 		words[i] = config_sections[i].name;
 	snprintf(typed, sizeof typed, "%.*s", (int)stem, name);
 	const char *near = config_nearest(typed, words, SECTIONS);
-	if (near != NULL)
+	if (near != NULL && strcmp(near, typed) == 0)
+		complain(l, line, "unknown section [%.80s]: expected [%s]", name, near);
+	else if (near != NULL)
 		complain(l, line, "unknown section [%.80s]: did you mean [%s%.80s]?", name, near, name + stem);
 	else
 		complain(l, line, "unknown section [%.80s]: expected proxy, admin, server.X, monitor, user.X, cache or cache.X",
@@ -252,11 +254,24 @@ static void *open_section(struct loader *l, int line, const char *x)
 	return l->section == SECTION_SERVER ? (void *)add_server(l, line, x) : (void *)add_rule(l, line, x);
 }
 
-/* A [user.X] needs a password, but it may be empty; the check comes when its section ends. */
+static const struct {
+	enum config_section_id section;
+	const char *key, *expected;
+} required[] = {
+	{SECTION_SERVER, "address", "address = host:port"},
+	{SECTION_USER, "password", "one (password = \"\" for none)"},
+	{SECTION_RULE, "table", "table = database.table"},
+	{SECTION_RULE, "key", "key = column"},
+};
+
 static void end_section(struct loader *l)
 {
-	if (l->section == SECTION_USER && l->at != NULL && ((struct config_user *)l->at)->password == NULL)
-		complain(l, l->seen[l->nseen - 1].line, "[%s] has no password: expected one (password = \"\" for none)", l->name);
+	for (unsigned i = 0; l->at != NULL && i < sizeof required / sizeof *required; i++) {
+		const struct config_option *o = config_option_find(required[i].section, required[i].key);
+		if (o->section == l->section && l->keys[o - config_options] == 0)
+			complain(l, l->seen[l->nseen - 1].line, "[%s] has no %s: expected %s", l->name, o->key,
+				 required[i].expected);
+	}
 	l->section = SECTIONS;
 	l->at = NULL;
 	memset(l->keys, 0, sizeof l->keys);
@@ -422,8 +437,6 @@ static void check_servers(struct loader *l)
 		complain(l, WHOLE_FILE, "no servers: expected --primary ADDR, or [server.X] sections with an address in the file");
 	for (unsigned i = 0; i < c->nservers; i++) {
 		const struct config_server *s = &c->servers[i];
-		if (s->address.text[0] == '\0')
-			complain(l, l->server_line[i], "[server.%s] has no address: expected address = host:port", s->name);
 		for (unsigned j = 0; s->address.text[0] != '\0' && j < i; j++)
 			if (strcmp(c->servers[j].address.text, s->address.text) == 0)
 				complain(l, l->server_line[i], "server %s has the address of %s: expected another than %s",
@@ -439,10 +452,6 @@ static void check_rules(struct loader *l)
 
 	for (unsigned i = 0; i < c->nrules; i++) {
 		const struct config_rule *r = &c->rules[i];
-		if (r->table[0] == '\0')
-			complain(l, l->rule_line[i], "[cache.%s] has no table: expected table = database.table", r->name);
-		if (r->key[0] == '\0')
-			complain(l, l->rule_line[i], "[cache.%s] has no key: expected key = column", r->name);
 		for (unsigned j = 0; r->table[0] != '\0' && j < i; j++)
 			if (strcmp(c->rules[j].db, r->db) == 0 && strcmp(c->rules[j].table, r->table) == 0)
 				complain(l, l->rule_line[i], "[cache.%s] caches the table of [cache.%s]: expected one rule a table",

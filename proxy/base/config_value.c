@@ -284,7 +284,7 @@ static void print_table(const struct config_option *o, const void *field, char t
 		(const struct config_rule *)((const char *)field - offsetof(struct config_rule, table));
 
 	(void)o;
-	snprintf(text, CONFIG_TEXT, rule->table[0] != '\0' ? "%s.%s" : "", rule->db, rule->table);
+	snprintf(text, CONFIG_TEXT, "%s%s%s", rule->db, rule->table[0] != '\0' ? "." : "", rule->table);
 }
 
 static int set_text(const struct config_option *o, void *field, const char *value, bool resolve, char why[CONFIG_WHY])

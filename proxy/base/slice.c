@@ -10,7 +10,7 @@
 
 bool slice_ieq(struct slice a, const char *word)
 {
-	return strlen(word) == a.n && strncasecmp((const char *)a.p, word, a.n) == 0;
+	return strlen(word) == a.n && (a.n == 0 || strncasecmp((const char *)a.p, word, a.n) == 0);
 }
 
 struct slice rd_bytes(struct reader *r, size_t n)
