@@ -27,16 +27,27 @@ static void skip_step(struct parse *ps, const struct token *t)
 	(void)t;
 }
 
+static void mention(struct parse *ps, uint32_t bits)
+{
+	ps->out->watched |= bits;
+	ps->out->watched_written |= bits;
+}
+
 /* The rest is not read closely, but it says which watched tables it may be about. */
 static void mention_step(struct parse *ps, const struct token *t)
 {
 	if (t->type != TOK_WORD && t->type != TOK_QUOTED)
 		return;
-	uint32_t bits = ps->nwatch > 0 ? watch_mention(ps, t->text) : 0;
-	ps->out->watched |= bits;
-	ps->out->watched_written |= bits;
+	mention(ps, watch_mention_table(ps, t->text));
 	if (t->kw == KW_TEMPORARY)
 		ps->flags |= SQLF_TEMP;
+}
+
+/* The same, about whole schemas. */
+static void mention_schema_step(struct parse *ps, const struct token *t)
+{
+	if (t->type == TOK_WORD || t->type == TOK_QUOTED)
+		mention(ps, watch_mention_schema(ps, t->text));
 }
 
 void parse_unreadable(struct parse *ps)
@@ -238,10 +249,10 @@ static void ddl_names_step(struct parse *ps, const struct token *t)
 	mention_step(ps, t);
 	if (ps->target && t->kw != KW_IF && t->kw != KW_NOT && t->kw != KW_EXISTS && t->kw != KW_IGNORE) {
 		ps->target = false;
-		ps->named = name;
+		ps->named = name && !(kw_table[t->kw].flags & KWF_RESERVED);
 		ps->name = *t;
-		if (!name)
-			ps->step = mention_step;
+		if (!ps->named)
+			ps->step = mention_step; /* FLUSH TABLES WITH READ LOCK */
 	} else if (ps->named && t->type == '.') {
 		return;
 	} else if (ps->named && before->type == '.') {
@@ -269,6 +280,10 @@ static void ddl_step(struct parse *ps, const struct token *t)
 			ps->kind = ps->verb == KW_DROP ? SQL_DROP_TEMP : SQL_CREATE_TEMP;
 		ps->target = true;
 		ps->step = ddl_names_step;
+		break;
+	case KW_DATABASE:
+	case KW_SCHEMA:
+		ps->step = mention_schema_step;
 		break;
 	case KW_PREPARE:
 		if (ps->verb == KW_DROP)
@@ -486,6 +501,13 @@ static void parse_init(struct parse *ps, struct slice text, unsigned text_mode, 
 	out->watched = out->watched_written = 0;
 }
 
+static void count_param(struct sql_stmt *out)
+{
+	out->flags |= SQLF_PARAMS;
+	if (out->nparams < UINT16_MAX) /* what the protocol can number */
+		out->nparams++;
+}
+
 static void parse_text(struct parse *ps)
 {
 	unsigned statements = 0;
@@ -495,6 +517,7 @@ static void parse_text(struct parse *ps)
 		struct token *t = &ps->ring[ps->at & 3];
 		lex_next(&ps->lx, t);
 		bool end = t->type == TOK_END;
+		digest_token(&ps->digest, t);
 		if (end || (t->type == ';' && !ps->swallow)) {
 			static const struct token none;
 			statements += statement_end(ps, &none);
@@ -503,9 +526,10 @@ static void parse_text(struct parse *ps)
 			statement_init(ps);
 			continue;
 		}
+		if (t->type == TOK_PARAM)
+			count_param(ps->out);
 		if (ps->kind == SQL_EMPTY && statements > 0) /* a semicolon at the end alone does not count */
 			ps->out->flags |= SQLF_MULTI;
-		digest_token(&ps->digest, t);
 		ps->step(ps, t);
 		ps->at++;
 	}
@@ -528,7 +552,7 @@ static void find_scope(struct parse *ps)
 	if (out->flags & SQLF_TABLES_OVERFLOW) {
 		uint32_t all = ps->nwatch == 32 ? UINT32_MAX : (1u << ps->nwatch) - 1;
 		out->watched = all;
-		if (out->kind != SQL_SELECT)
+		if (out->kind != SQL_SELECT || (out->flags & SQLF_UNREADABLE))
 			out->watched_written = all;
 	}
 	if (out->watched == 0)

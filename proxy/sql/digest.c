@@ -20,12 +20,27 @@ void digest_init(struct digest *d, char *out, size_t cap)
 	d->last_kw = KW_NONE;
 	d->list = LIST_NONE;
 	d->rows = ROWS_NONE;
-	d->held_comma = d->held_minus = false;
+	d->held_comma = d->held_minus = d->held_semicolon = false;
+}
+
+/* Eight ASCII characters to lower case; bytes from 0x80 on stay. */
+static uint64_t lower(uint64_t x)
+{
+	uint64_t low = x & 0x7f7f7f7f7f7f7f7fu;
+	uint64_t above_z = low + 0x2525252525252525u, from_a = low + 0x3f3f3f3f3f3f3f3fu;
+
+	return x | ((from_a & ~above_z & ~x & 0x8080808080808080u) >> 2);
 }
 
 /* Blocks are cut at fixed places of the normalised text, so the hash depends on nothing else. */
 static void flush(struct digest *d)
 {
+	for (unsigned i = 0; i < d->fill; i += 8) { /* a block is a multiple of 8 */
+		uint64_t chunk;
+		memcpy(&chunk, d->block + i, 8);
+		chunk = lower(chunk);
+		memcpy(d->block + i, &chunk, 8);
+	}
 	if (d->out != NULL) {
 		size_t n = d->cap - 1 - d->len < d->fill ? d->cap - 1 - d->len : d->fill;
 		memcpy(d->out + d->len, d->block, n);
@@ -42,11 +57,15 @@ static inline void put_char(struct digest *d, char c)
 		flush(d);
 }
 
-static inline void put(struct digest *d, struct slice s, bool fold_case)
+static void put(struct digest *d, struct slice s)
 {
-	for (size_t i = 0; i < s.n; i++) {
-		uint8_t c = s.p[i];
-		put_char(d, (char)(fold_case && c >= 'A' && c <= 'Z' ? c | 0x20 : c));
+	while (s.n > 0) {
+		size_t n = DIGEST_BLOCK - d->fill < s.n ? DIGEST_BLOCK - d->fill : s.n;
+		memcpy(d->block + d->fill, s.p, n);
+		d->fill += (unsigned)n;
+		if (d->fill == DIGEST_BLOCK)
+			flush(d);
+		s = slice_of(s.p + n, s.n - n);
 	}
 }
 
@@ -77,13 +96,13 @@ static void emit(struct digest *d, const struct token *t)
 		put_char(d, '?');
 	} else if (t->type == TOK_QUOTED) {
 		put_char(d, '`');
-		put(d, t->text, false);
+		put(d, t->text);
 		put_char(d, '`');
 	} else if (t->type == TOK_USER_VAR || t->type == TOK_SYS_VAR) {
-		put(d, slice_str(t->type == TOK_USER_VAR ? "@" : "@@"), false);
-		put(d, t->text, true);
+		put(d, slice_str(t->type == TOK_USER_VAR ? "@" : "@@"));
+		put(d, t->text);
 	} else {
-		put(d, t->text, true);
+		put(d, t->text);
 	}
 }
 
@@ -163,6 +182,11 @@ void digest_token(struct digest *d, const struct token *t)
 	if (d->list != LIST_NONE && fold_list(d, t))
 		return;
 	if (t->type == TOK_END)
+		return;
+	if (d->held_semicolon)
+		put_char(d, ';');
+	d->held_semicolon = t->type == ';';
+	if (d->held_semicolon)
 		return;
 	if (t->type == '(' && d->last == TOK_WORD && d->last_kw == KW_IN)
 		d->list = LIST_OPEN;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The normalised text of a statement, token by token, and its hash: words folded to lower case, literals as ?, lists
+ * The normalised text of a statement, token by token, and its hash: words and names in lower case, literals as ?, lists
  * after IN and rows after VALUES as one. For people and counters, not for telling results apart: `select A` and
  * `select a` name their columns differently and share a digest. Pure; any thread.
  */
@@ -21,6 +21,7 @@ struct digest {
 	uint16_t last_kw;
 	uint8_t list, rows; /* where a list of IN, the rows of VALUES are */
 	bool held_comma, held_minus;
+	bool held_semicolon; /* the last one of a text is left out */
 	char block[DIGEST_BLOCK];
 };
 

@@ -3,12 +3,14 @@
 
 #include "sql/classify.h"
 
-/* Character classes. BLANK is what the server's lexer skips, CONTROL what it skips nowhere but accepts after `--`. */
-enum { BLANK = 1, WORD = 2, DIGIT = 4, XDIGIT = 8, HIGH = 16, CONTROL = 32 };
+/* Character classes. BLANK is what the server's lexer skips, CONTROL what it skips nowhere but accepts after `--`,
+ * REMARK what a comment may begin or end with. */
+enum { BLANK = 1, WORD = 2, DIGIT = 4, XDIGIT = 8, HIGH = 16, CONTROL = 32, REMARK = 64 };
 static const uint8_t class_of[256] = {
 	[0x00 ... 0x08] = CONTROL, [0x09 ... 0x0d] = BLANK | CONTROL, [0x0e ... 0x1f] = CONTROL,
 	[' '] = BLANK, [0x7f] = CONTROL, [0x80 ... 0xff] = HIGH,
 	['0' ... '9'] = WORD | DIGIT | XDIGIT, ['a' ... 'f'] = WORD | XDIGIT, ['A' ... 'F'] = WORD | XDIGIT,
+	['/'] = REMARK, ['#'] = REMARK, ['-'] = REMARK, ['*'] = REMARK,
 	['g' ... 'z'] = WORD, ['G' ... 'Z'] = WORD, ['_'] = WORD, ['$'] = WORD,
 };
 
@@ -144,12 +146,13 @@ static bool skip_blanks(struct lex *lx)
 {
 	const uint8_t *begin = lx->p;
 
-	while (lx->p < lx->end) {
-		uint8_t c = *lx->p;
-
-		if (is(c, BLANK)) {
+	for (;;) {
+		while (lx->p < lx->end && is(*lx->p, BLANK))
 			lx->p++;
-		} else if (c == '/' && peek(lx, 1) == '*') {
+		if (lx->p == lx->end || !is(*lx->p, REMARK))
+			break;
+		uint8_t c = *lx->p;
+		if (c == '/' && peek(lx, 1) == '*') {
 			skip_block_comment(lx);
 		} else if (c == '#' || (c == '-' && at_dashes_comment(lx))) {
 			skip_line_comment(lx);
@@ -171,18 +174,23 @@ static void read_quoted(struct lex *lx, struct token *out, bool backslash)
 	uint8_t quote = *lx->p++;
 	const uint8_t *begin = lx->p;
 
-	for (; lx->p < lx->end; lx->p++) {
-		if (*lx->p == '\\' && backslash) {
+	for (;;) {
+		size_t left = (size_t)(lx->end - lx->p);
+		const uint8_t *close = memchr(lx->p, quote, left);
+		const uint8_t *stop = close != NULL ? close : lx->end;
+		const uint8_t *slash = backslash ? memchr(lx->p, '\\', (size_t)(stop - lx->p)) : NULL;
+		if (slash != NULL && lx->end - slash > 2) {
 			out->escaped = true;
-			lx->p++;
-		} else if (*lx->p == quote) {
-			if (peek(lx, 1) != quote) {
-				out->text = slice_of(begin, (size_t)(lx->p - begin));
-				lx->p++;
-				return;
-			}
+			lx->p = slash + 2;
+		} else if (close != NULL && slash == NULL && close + 1 < lx->end && close[1] == quote) {
 			out->escaped = true;
-			lx->p++;
+			lx->p = close + 2;
+		} else if (close != NULL && slash == NULL) {
+			out->text = slice_of(begin, (size_t)(close - begin));
+			lx->p = close + 1;
+			return;
+		} else {
+			break; /* it does not end */
 		}
 	}
 	spoil(lx);

@@ -102,9 +102,9 @@ void parse_note_sys_var(struct parse *ps, struct slice name);
 /* watch.c */
 /* Which watched tables the name may be; the text is a table's name, db may be empty. */
 uint32_t watch_match(const struct parse *ps, struct slice db, struct slice name);
-/* Which watched tables or their schemas have this as their name: for texts that are not read closely. */
-uint32_t watch_mention(const struct parse *ps, struct slice word);
-bool watch_name_eq(const struct parse *ps, struct slice a, struct slice b);
+/* Which watched tables, or schemas of such, have this as their name: for texts that are not read closely. */
+uint32_t watch_mention_table(const struct parse *ps, struct slice word);
+uint32_t watch_mention_schema(const struct parse *ps, struct slice word);
 
 /* rows.c: sets scope, keys and now_is_expiry of a statement that names exactly one watched table. */
 void rows_find(struct parse *ps, const struct sql_watch *w);

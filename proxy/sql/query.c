@@ -402,7 +402,6 @@ static void end_name(struct parse *ps, struct frame *f, const struct token *t)
 		ps->into = parse_place(ps, ps->name.at);
 		ps->writes = false;
 	}
-	ps->named = true;
 }
 
 static void end_qualified_name(struct parse *ps, struct frame *f, const struct token *t)
@@ -477,10 +476,6 @@ static void punctuation(struct parse *ps, struct frame *f, const struct token *t
 		if (f->clause == CL_FROM)
 			expect_table(ps, f, true);
 		break;
-	case TOK_PARAM:
-		ps->out->nparams++;
-		ps->flags |= SQLF_PARAMS;
-		break;
 	case TOK_USER_VAR:
 		ps->flags |= SQLF_USER_VAR;
 		if (ps->flags & SQLF_INTO || ps->kind == SQL_LOAD)
@@ -511,12 +506,12 @@ void query_step(struct parse *ps, const struct token *t)
 			return;
 		}
 		end_name(ps, f, t);
-		if (t->type == '(' && ps->name.kw == KW_JSON_TABLE && ps->named) {
+		if (t->type == '(' && ps->name.kw == KW_JSON_TABLE && f->after == CL_FROM) {
+			f->clause = CL_USING; /* no function in front of this parenthesis */
 			open_paren(ps, t);
 			top(ps)->json_table = true;
 			return;
 		}
-		ps->named = false;
 	} else if (f->clause == CL_NAME_DOT) {
 		end_qualified_name(ps, f, t);
 		ps->named = true;

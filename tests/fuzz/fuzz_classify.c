@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * libFuzzer target: the first byte is the text mode, the rest the text. Built with a plain main (FUZZ_REPLAY) it runs
+ * over the files that are its arguments, so that the ordinary tests replay the corpus.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sql/classify.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(const struct sql_stmt *s)
+{
+	bool ok = s->ntables <= SQL_TABLES && s->nfuncs <= SQL_FUNCS && s->nkeys <= SQL_KEYS && s->kind < SQL_KINDS &&
+		  (s->scope == SQL_SCOPE_KEYS) == (s->nkeys > 0) && (s->watched != 0) == (s->scope != SQL_SCOPE_NONE) &&
+		  (s->watched_written & ~s->watched) == 0 && (!s->now_is_expiry || s->nkeys == 1) &&
+		  !(s->nkeys > 0 && (s->flags & (SQLF_UNREADABLE | SQLF_MULTI | SQLF_SUBQUERY)));
+	if (!ok)
+		abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct sql_stmt s;
+	char out[512];
+
+	if (size == 0)
+		return 0;
+	struct sql_watch watch[] = {{slice_str("app"), slice_str("t"), slice_str("k"), slice_str("e"), 0, 2, true},
+				    {slice_str("app"), slice_str("u"), slice_str("k"), slice_str(""), -1, -1, false}};
+	unsigned mode = data[0] & 31;
+	struct slice text = slice_of(data + 1, size - 1);
+
+	sql_classify(text, mode, slice_str("app"), watch, 2, &s);
+	check(&s);
+	for (unsigned i = 0; i < s.nkeys; i++)
+		sql_literal_unescape(&s.keys[i], mode, out, sizeof(out));
+	sql_digest_text(text, mode, out, sizeof(out));
+	return 0;
+}
+
+#ifdef FUZZ_REPLAY
+static int replay(const char *path)
+{
+	FILE *f = fopen(path, "rb");
+	size_t cap = 1 << 20;
+	uint8_t *all = malloc(cap);
+
+	if (f == NULL || all == NULL)
+		return -1;
+	size_t n = fread(all, 1, cap, f);
+	fclose(f);
+	uint8_t *exact = malloc(n > 0 ? n : 1);
+	if (exact == NULL)
+		return -1;
+	memcpy(exact, all, n);
+	LLVMFuzzerTestOneInput(exact, n);
+	free(exact);
+	free(all);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (replay(argv[i]) != 0) {
+			fprintf(stderr, "%s: cannot be read\n", argv[i]);
+			return 1;
+		}
+	printf("%d inputs replayed\n", argc - 1);
+	return 0;
+}
+#endif
