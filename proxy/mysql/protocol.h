@@ -59,7 +59,7 @@ enum server_status {
 	STATUS_ANSI_QUOTES = 0x8000, /* MariaDB */
 };
 
-enum command {
+enum com {
 	COM_SLEEP = 0x00,
 	COM_QUIT = 0x01,
 	COM_INIT_DB = 0x02,

@@ -108,6 +108,11 @@ enum result_part result_step(struct result *r, uint32_t len, uint8_t first)
 	}
 }
 
+bool result_in_rows(const struct result *r)
+{
+	return r->state == ROWS || r->continued;
+}
+
 static int count_columns(struct result *r, struct slice payload)
 {
 	struct reader rd = reader_of(payload);

@@ -58,6 +58,9 @@ static inline bool result_wants_payload(enum result_part part)
 	       part == RESULT_ROWS_END || part == RESULT_PREPARED;
 }
 
+/* Are rows what comes next? (Only rows may be large.) */
+bool result_in_rows(const struct result *r);
+
 /* Moves on past such a packet. status: the server status that an OK or EOF carried (the caller parses it; 0 for
  * others). Returns 0, or -1 when malformed. */
 int result_payload(struct result *r, enum result_part part, struct slice payload, unsigned status);

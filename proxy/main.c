@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sidetrack: argv, configuration, services, workers, and the control loop that accepts clients and takes signals.
+ */
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <event2/thread.h>
+#include <getopt.h>
+#include <mysql.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/config.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/version.h"
+#include "service/admin.h"
+#include "service/events.h"
+#include "service/metrics.h"
+#include "service/monitor.h"
+#include "session/explain.h"
+#include "session/proxy.h"
+
+enum { FIRST_LOOK_MS = 3000, /* how long listening waits for the servers' first answers */
+       DRAIN_LOOK_MS = 50 };
+
+struct daemon {
+	struct config_options options;
+	struct event_base *base;
+	struct proxy *proxy;
+	struct monitor *monitor;
+	struct freshness *freshness;
+	struct admin *admin;
+	struct metrics *metrics;
+	struct event term, quit, hup, wake, drain;
+	int wake_pipe[2];
+	int64_t drain_until_us;
+	int status;
+	pthread_mutex_t lock; /* guards the snapshots below, for services that are not workers */
+	struct config *config;
+	struct topology *topology;
+	struct catalog *catalog;
+	bool accounts_seen;
+	uint64_t primary_epoch;
+};
+
+/* --- snapshots, from the monitor's threads ------------------------------------------------------------------------------ */
+
+static void wake(struct daemon *d)
+{
+	if (write(d->wake_pipe[1], "", 1) < 0)
+		log_debug("control loop is awake already");
+}
+
+static void on_topology(void *arg, struct topology *t)
+{
+	struct daemon *d = arg;
+
+	pthread_mutex_lock(&d->lock);
+	if (d->topology != NULL)
+		topology_unref(d->topology);
+	d->topology = topology_ref(t);
+	bool new_primary = t->primary_epoch != d->primary_epoch && d->primary_epoch != 0;
+	d->primary_epoch = t->primary_epoch;
+	pthread_mutex_unlock(&d->lock);
+	/* Before anyone can write to it: what was replicated asynchronously may be lost, the cache must not remember it. */
+	if (new_primary)
+		cache_new_primary(d->proxy->cache);
+	proxy_publish_topology(d->proxy, t);
+	wake(d);
+}
+
+static void on_accounts(void *arg, struct accounts *a)
+{
+	struct daemon *d = arg;
+
+	pthread_mutex_lock(&d->lock);
+	d->accounts_seen = true;
+	pthread_mutex_unlock(&d->lock);
+	proxy_publish_accounts(d->proxy, a);
+	wake(d);
+}
+
+static void on_catalog(void *arg, struct catalog *c)
+{
+	struct daemon *d = arg;
+
+	pthread_mutex_lock(&d->lock);
+	if (d->catalog != NULL)
+		catalog_unref(d->catalog);
+	d->catalog = catalog_ref(c);
+	pthread_mutex_unlock(&d->lock);
+	proxy_publish_catalog(d->proxy, c);
+	wake(d);
+}
+
+static void on_event(void *arg, const char *kind, const char *server, const char *text)
+{
+	(void)arg;
+	events_add(kind, server, text);
+}
+
+/* --- what the session layer asks of the monitor ------------------------------------------------------------------------- */
+
+static void poke(void *arg, enum proxy_poke what)
+{
+	static const enum monitor_poke pokes[] = {
+		[PROXY_POKE_SERVERS] = POKE_SERVERS, [PROXY_POKE_ACCOUNTS] = POKE_ACCOUNTS, [PROXY_POKE_CATALOG] = POKE_CATALOG};
+	struct daemon *d = arg;
+
+	monitor_poke(d->monitor, pokes[what]);
+}
+
+static uint64_t catalog_request(void *arg)
+{
+	struct daemon *d = arg;
+
+	return monitor_catalog_request(d->monitor);
+}
+
+/* --- what the admin port and the web service ask -------------------------------------------------------------------------- */
+
+static struct topology *get_topology(void *arg)
+{
+	struct daemon *d = arg;
+
+	pthread_mutex_lock(&d->lock);
+	struct topology *t = topology_ref(d->topology);
+	pthread_mutex_unlock(&d->lock);
+	return t;
+}
+
+static struct config *get_config(void *arg)
+{
+	struct daemon *d = arg;
+
+	pthread_mutex_lock(&d->lock);
+	struct config *c = config_ref(d->config);
+	pthread_mutex_unlock(&d->lock);
+	return c;
+}
+
+static void get_usage(void *arg, unsigned rule, uint64_t *entries, uint64_t *bytes, uint64_t *evictions)
+{
+	cache_usage(((struct daemon *)arg)->proxy->cache, rule, entries, bytes, evictions);
+}
+
+static void get_status(void *arg, char *buf, size_t cap)
+{
+	cache_store_status(((struct daemon *)arg)->proxy->cache, buf, cap);
+}
+
+static void explain(void *arg, struct slice sql, const char *schema, void (*row)(void *, const char *, const char *), void *row_arg)
+{
+	struct daemon *d = arg;
+
+	pthread_mutex_lock(&d->lock);
+	struct config *config = config_ref(d->config);
+	struct topology *topology = topology_ref(d->topology);
+	struct catalog *catalog = d->catalog != NULL ? catalog_ref(d->catalog) : NULL;
+	pthread_mutex_unlock(&d->lock);
+	bool trusted = catalog != NULL && catalog->generation >= atomic_load(&d->proxy->catalog_needed);
+	explain_route(&(struct explain_world){config, topology, trusted ? catalog : NULL, d->freshness}, sql, schema, row, row_arg);
+	config_unref(config);
+	topology_unref(topology);
+	if (catalog != NULL)
+		catalog_unref(catalog);
+}
+
+static int drain_server(void *arg, const char *server, bool drained)
+{
+	return monitor_drain(((struct daemon *)arg)->monitor, server, drained);
+}
+
+static int flush(void *arg, const char *rule)
+{
+	return cache_flush(((struct daemon *)arg)->proxy->cache, rule);
+}
+
+static int kill_session(void *arg, uint64_t id, bool query_only, char *err, size_t cap)
+{
+	if (query_only) {
+		snprintf(err, cap, "KILL QUERY is not supported yet: KILL <id> ends the connection");
+		return -1;
+	}
+	proxy_kill(((struct daemon *)arg)->proxy, (uint32_t)id);
+	return 0;
+}
+
+/* --- configuration ---------------------------------------------------------------------------------------------------------- */
+
+struct mistakes {
+	char *first; /* where to keep it, or NULL */
+	size_t cap;
+	bool to_log;
+};
+
+static void on_mistake(void *arg, const char *line)
+{
+	struct mistakes *m = arg;
+
+	if (m->to_log)
+		log_error("%s", line);
+	else
+		fprintf(stderr, "%s\n", line);
+	if (m->first != NULL && m->first[0] == '\0')
+		snprintf(m->first, m->cap, "%s", line);
+}
+
+static void on_fixed(void *arg, const char *line)
+{
+	(void)arg;
+	log_warn("reload: %s", line);
+}
+
+/* SIGHUP or RELOAD. Any thread; a bad file changes nothing. */
+static int reload(void *arg, char *err, size_t cap)
+{
+	struct daemon *d = arg;
+	struct mistakes m = {err, cap, true};
+
+	if (err != NULL)
+		err[0] = '\0';
+	struct config *config = config_load(&d->options, on_mistake, &m);
+	if (config == NULL) {
+		log_error("reload: the configuration has mistakes; the old one stays");
+		return -1;
+	}
+	pthread_mutex_lock(&d->lock);
+	struct config *old = d->config;
+	config_report_fixed(old, config, on_fixed, NULL);
+	d->config = config;
+	config_ref(config);
+	pthread_mutex_unlock(&d->lock);
+	log_set_level(config->log_level);
+	proxy_reload(d->proxy, config);
+	monitor_reload(d->monitor, config);
+	/* What is known of cached tables was about the old rules. */
+	atomic_store(&d->proxy->catalog_needed, monitor_catalog_request(d->monitor));
+	config_unref(old);
+	config_unref(config);
+	log_info("configuration loaded again");
+	events_add("reload", "", "configuration loaded again");
+	return 0;
+}
+
+/* --- the control loop --------------------------------------------------------------------------------------------------------- */
+
+static void on_hup(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	reload(arg, NULL, 0);
+}
+
+static void on_drain(evutil_socket_t fd, short what, void *arg)
+{
+	struct daemon *d = arg;
+	struct timeval tv = {.tv_usec = DRAIN_LOOK_MS * 1000};
+
+	(void)fd;
+	(void)what;
+	int left = proxy_clients(d->proxy);
+	if (left > 0 && topology_now_us() < d->drain_until_us) {
+		event_add(&d->drain, &tv);
+		return;
+	}
+	if (left > 0)
+		log_warn("drain_timeout: %d sessions are cut off", left);
+	event_base_loopbreak(d->base);
+}
+
+static void on_term(evutil_socket_t fd, short what, void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)fd;
+	(void)what;
+	if (d->drain_until_us != 0) {
+		log_warn("second signal: stopping at once");
+		event_base_loopbreak(d->base);
+		return;
+	}
+	log_info("stopping: %d sessions end when their statement or transaction has", proxy_clients(d->proxy));
+	d->drain_until_us = topology_now_us() + (int64_t)d->config->drain_timeout_ms * 1000;
+	proxy_drain(d->proxy);
+	on_drain(-1, 0, d);
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+	char bytes[64];
+
+	(void)what;
+	(void)arg;
+	if (read(fd, bytes, sizeof bytes) < 0)
+		log_debug("nothing to read from the wake pipe");
+}
+
+/* Roles, accounts and the dictionary are asked before the first client: a login that comes too early would be refused,
+ * and a first read would go to the primary. */
+static void wait_for_first_look(struct daemon *d)
+{
+	int64_t until = topology_now_us() + FIRST_LOOK_MS * 1000;
+	bool ready = false;
+
+	while (!ready && d->drain_until_us == 0) {
+		int64_t left = until - topology_now_us();
+		if (left <= 0)
+			break;
+		struct timeval tv = {.tv_sec = left / 1000000, .tv_usec = left % 1000000};
+		event_base_loopexit(d->base, &tv);
+		event_base_loop(d->base, EVLOOP_ONCE);
+		pthread_mutex_lock(&d->lock);
+		ready = d->accounts_seen && d->catalog != NULL && d->topology != NULL && d->topology->primary >= 0;
+		pthread_mutex_unlock(&d->lock);
+	}
+	if (!ready)
+		log_warn("no primary, or not all of what is asked of it, was found in %d ms: listening all the same", FIRST_LOOK_MS);
+}
+
+static void add_signal(struct daemon *d, struct event *ev, int signo, event_callback_fn fn)
+{
+	evsignal_assign(ev, d->base, signo, fn, d);
+	event_add(ev, NULL);
+}
+
+static void raise_descriptor_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
+static int run(struct daemon *d)
+{
+	struct proxy_services services = {d, poke, catalog_request};
+	struct monitor_sink sink = {d, on_topology, on_accounts, on_catalog, on_event};
+	struct admin_ops ops = {d, get_topology, get_config, get_usage, get_status, explain, drain_server, flush, reload, kill_session};
+
+	signal(SIGPIPE, SIG_IGN);
+	raise_descriptor_limit();
+	mysql_library_init(0, NULL, NULL);
+	pthread_mutex_init(&d->lock, NULL);
+	if (pipe(d->wake_pipe) < 0)
+		return 1;
+	evutil_make_socket_nonblocking(d->wake_pipe[0]);
+	evutil_make_socket_nonblocking(d->wake_pipe[1]);
+	d->base = event_base_new();
+	add_signal(d, &d->term, SIGTERM, on_term);
+	add_signal(d, &d->quit, SIGINT, on_term);
+	add_signal(d, &d->hup, SIGHUP, on_hup);
+	event_assign(&d->wake, d->base, d->wake_pipe[0], EV_READ | EV_PERSIST, on_wake, d);
+	event_add(&d->wake, NULL);
+	evtimer_assign(&d->drain, d->base, on_drain, d);
+
+	d->freshness = freshness_new();
+	d->proxy = proxy_new(d->config, d->freshness, &services);
+	d->status = proxy_listen(d->proxy, d->config) < 0 ? 1 : 0;
+	proxy_start(d->proxy);
+	d->monitor = monitor_start(d->config, d->freshness, &sink);
+	if (d->status == 0) {
+		d->admin = d->config->nadmin > 0 ? admin_start(&ops, d->config) : NULL;
+		d->metrics = d->config->has_http ? metrics_start(&ops, d->config) : NULL;
+		if ((d->config->nadmin > 0 && d->admin == NULL) || (d->config->has_http && d->metrics == NULL))
+			d->status = 1;
+	}
+	if (d->status == 0) {
+		wait_for_first_look(d);
+		if (d->drain_until_us == 0) {
+			proxy_accepting(d->proxy, d->base);
+			log_info("ready: %u workers, mode %s", d->config->workers,
+				 d->config->mode == MODE_CACHE ? "cache" : d->config->mode == MODE_SPLIT ? "split" : "observe");
+			event_base_dispatch(d->base);
+		}
+	}
+	admin_stop(d->admin);
+	metrics_stop(d->metrics);
+	monitor_stop(d->monitor);
+	proxy_free(d->proxy);
+	freshness_free(d->freshness);
+	event_base_free(d->base);
+	topology_unref(d->topology);
+	if (d->catalog != NULL)
+		catalog_unref(d->catalog);
+	close(d->wake_pipe[0]);
+	close(d->wake_pipe[1]);
+	mysql_library_end();
+	libevent_global_shutdown();
+	log_info("stopped");
+	return d->status;
+}
+
+/* --- argv ---------------------------------------------------------------------------------------------------------------------- */
+
+static void usage(FILE *out)
+{
+	fputs("Usage: sidetrack [OPTIONS]\n"
+	      "A MySQL-protocol sidecar: reads to replicas, token lookups to a cache that is never stale, writes to the primary.\n"
+	      "\n"
+	      "  -c FILE                 configuration file (ini); options below override it\n"
+	      "      --check             say what is wrong with the configuration, with file:line, and exit (0: nothing)\n"
+	      "      --listen ADDR       what applications connect to (default 127.0.0.1:6033)\n"
+	      "      --primary ADDR      the server that takes writes\n"
+	      "      --replica ADDR      a server that takes reads; may be given several times\n"
+	      "      --redis URL         keep the cache in Redis: redis://[user:password@]host:port/db\n"
+	      "      --admin ADDR        the DBAs' port\n"
+	      "      --http ADDR         web page, /metrics, /healthz, /readyz\n"
+	      "      --workers N         event-loop threads (default: the machine's cores)\n"
+	      "      --mode MODE         observe, split or cache (default)\n"
+	      "      --log-level LEVEL   error, warn, info (default) or debug\n"
+	      "      --version, --help\n"
+	      "\n"
+	      "ADDR is host:port, host, [v6]:port or /path/to.sock. Stops on SIGTERM after statements in flight, reloads on SIGHUP.\n",
+	      out);
+}
+
+enum { OPT_CHECK = 256, OPT_LISTEN, OPT_PRIMARY, OPT_REPLICA, OPT_REDIS, OPT_ADMIN, OPT_HTTP, OPT_WORKERS, OPT_MODE, OPT_LOG, OPT_VERSION, OPT_HELP };
+
+static const struct option options[] = {
+	{"check", no_argument, NULL, OPT_CHECK},
+	{"listen", required_argument, NULL, OPT_LISTEN},
+	{"primary", required_argument, NULL, OPT_PRIMARY},
+	{"replica", required_argument, NULL, OPT_REPLICA},
+	{"redis", required_argument, NULL, OPT_REDIS},
+	{"admin", required_argument, NULL, OPT_ADMIN},
+	{"http", required_argument, NULL, OPT_HTTP},
+	{"workers", required_argument, NULL, OPT_WORKERS},
+	{"mode", required_argument, NULL, OPT_MODE},
+	{"log-level", required_argument, NULL, OPT_LOG},
+	{"version", no_argument, NULL, OPT_VERSION},
+	{"help", no_argument, NULL, OPT_HELP},
+	{NULL, 0, NULL, 0},
+};
+
+static int parse_workers(const char *text)
+{
+	char *end;
+	long n = strtol(text, &end, 10);
+
+	if (*text == '\0' || *end != '\0' || n < 1 || n > 256) {
+		fprintf(stderr, "sidetrack: --workers: '%s' is not a number from 1 to 256\n", text);
+		exit(1);
+	}
+	return (int)n;
+}
+
+/* Returns true when --check was asked for. */
+static bool parse_argv(int argc, char **argv, struct config_options *o)
+{
+	bool check = false;
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+		switch (opt) {
+		case 'c': o->file = optarg; break;
+		case OPT_CHECK: check = true; break;
+		case OPT_LISTEN: o->listen = optarg; break;
+		case OPT_PRIMARY: o->primary = optarg; break;
+		case OPT_REPLICA:
+			if (o->nreplica == CONFIG_SERVERS) {
+				fprintf(stderr, "sidetrack: at most %d replicas\n", CONFIG_SERVERS);
+				exit(1);
+			}
+			o->replica[o->nreplica++] = optarg;
+			break;
+		case OPT_REDIS: o->redis = optarg; break;
+		case OPT_ADMIN: o->admin = optarg; break;
+		case OPT_HTTP: o->http = optarg; break;
+		case OPT_WORKERS: o->workers = parse_workers(optarg); break;
+		case OPT_MODE: o->mode = optarg; break;
+		case OPT_LOG: o->log_level = optarg; break;
+		case OPT_VERSION:
+			puts("sidetrack " SIDETRACK_VERSION);
+			exit(0);
+		case 'h':
+		case OPT_HELP:
+			usage(stdout);
+			exit(0);
+		default:
+			usage(stderr);
+			exit(1);
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "sidetrack: '%s' is not an option\n", argv[optind]);
+		exit(1);
+	}
+	return check;
+}
+
+int main(int argc, char **argv)
+{
+	static struct daemon d;
+	struct mistakes m = {0};
+	bool check = parse_argv(argc, argv, &d.options);
+
+	d.config = config_load(&d.options, on_mistake, &m);
+	if (d.config == NULL)
+		return 1;
+	if (check) {
+		config_unref(d.config);
+		return 0;
+	}
+	log_set_level(d.config->log_level);
+	int status = run(&d);
+	config_unref(d.config);
+	return status;
+}

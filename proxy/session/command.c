@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What each protocol command is: a statement to classify, something that is answered here, or something that goes to
+ * the primary as it is. One row a command.
+ */
+#include "session/session.h"
+
+#include <stdlib.h>
+
+static struct slice payload_of(const struct session *s)
+{
+	const struct buf *r = &s->command->request;
+
+	return slice_of(r->data + PACKET_HEADER, r->len - PACKET_HEADER);
+}
+
+void command_ok(struct session *s)
+{
+	struct buf out = {0};
+
+	reply_ok(&out, s->command->seq, s->caps, 0, &(struct ok_packet){.status = s->status});
+	int sent = session_send(s, out.data, out.len);
+	buf_fini(&out);
+	if (sent == 0)
+		session_idle(s);
+}
+
+/* --- statements ------------------------------------------------------------------------------------------------- */
+
+/* The text of a statement that came in several packets, without their headers. */
+static struct slice join(struct command *c)
+{
+	const uint8_t *p = c->request.data, *end = p + c->request.len;
+
+	while (p < end) {
+		uint32_t len = get_u24(p);
+		buf_put(&c->joined, p + PACKET_HEADER, len);
+		p += PACKET_HEADER + len;
+	}
+	return slice_of(c->joined.data + 1, c->joined.len - 1);
+}
+
+static void run_query(struct session *s)
+{
+	struct command *c = s->command;
+	struct slice payload = payload_of(s);
+	struct proxy_worker *pw = s->pw;
+
+	c->text = get_u24(c->request.data) == PACKET_MAX ? join(c) : slice_of(payload.p + 1, payload.n - 1);
+	c->is_statement = true;
+	c->text_mode = track_text_mode(s);
+	sql_classify(c->text, c->text_mode, s->want.schema != NULL ? slice_str(s->want.schema) : slice_of(NULL, 0), pw->watch,
+		     pw->nwatch, &c->stmt);
+	if (c->stmt.kind == SQL_KILL) {
+		/* The id that a client knows is ours, not a server's: to pass it on would end somebody else. */
+		session_error(s, ER_NOT_SUPPORTED_YET, "42000", "KILL through Sidetrack is not supported yet: use the admin port's KILL");
+		return;
+	}
+	if ((c->stmt.flags & SQLF_SET_TRACKING) && c->stmt.kind == SQL_SET && !(c->stmt.flags & SQLF_MULTI)) {
+		command_ok(s); /* tracking is the proxy's own means: a client is told what servers tell by default */
+		return;
+	}
+	dispatch_statement(s);
+}
+
+/* --- commands answered here ------------------------------------------------------------------------------------- */
+
+static void run_quit(struct session *s)
+{
+	session_close(s, "quit");
+}
+
+static void run_set_option(struct session *s)
+{
+	struct slice payload = payload_of(s);
+	struct cluster *cluster = &s->pw->cluster;
+	struct buf out = {0};
+
+	if (payload.n != 3 || get_u16(payload.p + 1) > 1) {
+		session_error(s, ER_UNKNOWN_COM, "08S01", "Unknown command");
+		return;
+	}
+	/* 0 turns several statements a packet on, 1 off. Server connections of the new kind serve it from here on; one
+	 * that is kept is told. */
+	if (get_u16(payload.p + 1) == 0)
+		s->caps |= CAP_MULTI_STATEMENTS;
+	else
+		s->caps &= ~(uint32_t)CAP_MULTI_STATEMENTS;
+	if (s->home != NULL) {
+		s->pinned = true; /* its server connection is no longer what its pool says */
+		s->home->tainted = true;
+		dispatch_command(s, RESULT_SHAPE_QUERY);
+		return;
+	}
+	struct identity *old = s->identity;
+	s->identity = identity_get(cluster, slice_str(old->user), old->has_password ? old->stage1 : NULL, identity_caps(s->caps),
+				   old->xcaps, old->collation);
+	identity_put(cluster, &old);
+	if (s->caps & CAP_DEPRECATE_EOF)
+		reply_ok(&out, 1, s->caps, 0xfe, &(struct ok_packet){.status = s->status});
+	else
+		reply_eof(&out, 1, 0, s->status);
+	int sent = session_send(s, out.data, out.len);
+	buf_fini(&out);
+	if (sent == 0)
+		session_idle(s);
+}
+
+static void run_reset(struct session *s)
+{
+	char *schema = s->want.schema;
+
+	s->want.schema = NULL; /* the schema stays, as at a server */
+	prepared_free_all(s);
+	settle_drop_home(s);
+	track_reset(s);
+	state_set_schema(&s->want, schema != NULL ? slice_str(schema) : slice_of(NULL, 0));
+	free(schema);
+	command_ok(s);
+}
+
+static void run_change_user(struct session *s)
+{
+	login_change_user(s, payload_of(s));
+}
+
+static void run_long_data(struct session *s)
+{
+	prepared_long_data(s, payload_of(s));
+}
+
+static void run_statement_reset(struct session *s)
+{
+	prepared_reset(s, payload_of(s));
+}
+
+static void run_statement_close(struct session *s)
+{
+	prepared_close(s, payload_of(s));
+}
+
+static void run_unsupported(struct session *s)
+{
+	session_error(s, ER_NOT_SUPPORTED_YET, "42000", "Sidetrack does not pass on protocol command 0x%02x yet", s->command->code);
+}
+
+/* --- commands for the primary ----------------------------------------------------------------------------------- */
+
+static void run_forward(struct session *s)
+{
+	dispatch_command(s, RESULT_SHAPE_QUERY);
+}
+
+static void run_field_list(struct session *s)
+{
+	dispatch_command(s, RESULT_SHAPE_FIELDS);
+}
+
+static void run_statistics(struct session *s)
+{
+	dispatch_command(s, RESULT_SHAPE_TEXT);
+}
+
+static const struct {
+	uint8_t code;
+	void (*run)(struct session *s);
+} commands[] = {
+	{COM_QUERY, run_query},
+	{COM_STMT_EXECUTE, prepared_execute},
+	{COM_STMT_PREPARE, prepared_prepare},
+	{COM_STMT_CLOSE, run_statement_close},
+	{COM_STMT_SEND_LONG_DATA, run_long_data},
+	{COM_STMT_RESET, run_statement_reset},
+	{COM_STMT_FETCH, run_unsupported},
+	{COM_STMT_BULK_EXECUTE, run_unsupported},
+	{COM_PING, command_ok},
+	{COM_QUIT, run_quit},
+	{COM_INIT_DB, run_forward},
+	{COM_FIELD_LIST, run_field_list},
+	{COM_STATISTICS, run_statistics},
+	{COM_SET_OPTION, run_set_option},
+	{COM_RESET_CONNECTION, run_reset},
+	{COM_CHANGE_USER, run_change_user},
+	{COM_CREATE_DB, run_forward},
+	{COM_DROP_DB, run_forward},
+	{COM_REFRESH, run_forward},
+	{COM_SHUTDOWN, run_forward},
+	{COM_PROCESS_INFO, run_forward},
+	{COM_DEBUG, run_forward},
+	{COM_PROCESS_KILL, run_unsupported},
+	{COM_BINLOG_DUMP, run_unsupported},
+};
+
+void command_run(struct session *s)
+{
+	for (unsigned i = 0; i < sizeof commands / sizeof *commands; i++) {
+		if (commands[i].code == s->command->code) {
+			commands[i].run(s);
+			return;
+		}
+	}
+	session_error(s, ER_UNKNOWN_COM, "08S01", "Unknown command");
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The proxy as a whole: what its workers share, the snapshots each of them holds, listening, accepting, draining.
+ */
+#ifndef ST_SESSION_PROXY_H
+#define ST_SESSION_PROXY_H
+
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include "cache/cache.h"
+#include "cluster/accounts.h"
+#include "cluster/catalog.h"
+#include "cluster/freshness.h"
+#include "cluster/pool.h"
+#include "cluster/topology.h"
+#include "net/worker.h"
+#include "sql/classify.h"
+
+struct session;
+struct command;
+
+enum proxy_poke { PROXY_POKE_SERVERS, PROXY_POKE_ACCOUNTS, PROXY_POKE_CATALOG };
+
+/* What the session layer asks of the services above it. */
+struct proxy_services {
+	void *arg;
+	void (*poke)(void *arg, enum proxy_poke what);
+	/* The catalog generation from which on everything that was done before this call is seen. */
+	uint64_t (*catalog_request)(void *arg);
+};
+
+struct proxy {
+	struct proxy_services services;
+	struct freshness *freshness;
+	struct cache_shared *cache;
+	unsigned nworkers;
+	struct proxy_worker **workers;
+	atomic_uint next_id;
+	atomic_int clients;
+	_Atomic uint64_t catalog_needed; /* DDL passed: snapshots older than this generation are not trusted */
+	atomic_int ddl_in_flight;
+	atomic_bool draining;
+	struct listener *listeners;
+};
+
+struct proxy_worker {
+	struct worker *worker;
+	struct proxy *proxy;
+	struct cluster cluster;      /* config and topology snapshots are in here */
+	struct cache *cache;
+	struct accounts *accounts;
+	struct catalog *catalog;
+	struct sql_watch watch[CONFIG_RULES];
+	unsigned nwatch;
+	LIST_HEAD(, session) sessions;
+	TAILQ_HEAD(, session) wait_primary;
+	struct command *free_commands;
+	unsigned nfree_commands;
+	struct buf out;              /* to put messages together in, empty between callbacks */
+	unsigned turn;               /* round robin between equal replicas */
+};
+
+struct proxy *proxy_new(struct config *config, struct freshness *freshness, const struct proxy_services *services);
+/* Binds the listening addresses. Returns 0, or -1 after a log line. */
+int proxy_listen(struct proxy *p, const struct config *config);
+void proxy_start(struct proxy *p);
+/* Accepts on a listening descriptor and deals the client out. Called by the control loop. */
+void proxy_accepting(struct proxy *p, struct event_base *base);
+/* Snapshots for all workers; each takes over the caller's reference. Any thread. */
+void proxy_publish_topology(struct proxy *p, struct topology *t);
+void proxy_publish_accounts(struct proxy *p, struct accounts *a);
+void proxy_publish_catalog(struct proxy *p, struct catalog *c);
+void proxy_reload(struct proxy *p, struct config *config);
+/* Stops accepting; sessions end when their statement or transaction has. Returns how many are left. */
+void proxy_drain(struct proxy *p);
+int proxy_clients(struct proxy *p);
+/* KILL <id> of the admin port: ends the session. Any thread. */
+void proxy_kill(struct proxy *p, uint32_t id);
+/* Ends all sessions, joins the workers, frees everything. */
+void proxy_free(struct proxy *p);
+
+#endif

@@ -1,0 +1,558 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The reply, from the server connection to the client. Bytes are read into the worker's scratch buffer, walked by
+ * packet header, and sent on from there; only packets that say something about state are looked into. What differs
+ * between what the server speaks to us and what the client negotiated is put right here and nowhere else: the EOF
+ * after column definitions, the OK that ends rows, session tracking.
+ *
+ *      scratch: [ reply to SET | reply to expiry query | columns | rows ... | OK ]
+ *                 swallowed      swallowed               forwarded           held until the store confirms a write
+ */
+#include "session/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+
+enum { HIGH_MARK = 256 * 1024, LOW_MARK = 64 * 1024, PIECES = 64 };
+
+static void on_readable(struct backend *b);
+static void on_drained(struct backend *b);
+const struct backend_ops relay_ops = {on_readable, on_drained};
+
+/* What goes to the client in this turn: runs of the scratch buffer, and packets made here (offsets into made). */
+struct outgoing {
+	struct session *s;
+	const uint8_t *run, *run_end;
+	struct buf made;
+	struct {
+		const uint8_t *p; /* NULL: at off in made */
+		size_t off, n;
+	} piece[PIECES];
+	unsigned n;
+	bool broken;
+};
+
+static void remember_for_fill(struct command *c, const uint8_t *p, size_t n, size_t limit)
+{
+	if (!c->leased)
+		return;
+	if (c->fill.len + n > limit) {
+		cache_abandon(c->session->pw->cache, &c->key, c->found.lease);
+		c->leased = false;
+		buf_fini(&c->fill);
+		return;
+	}
+	buf_put(&c->fill, p, n);
+}
+
+static void flush(struct outgoing *o)
+{
+	struct iovec iov[PIECES];
+	struct command *c = o->s->command;
+	size_t limit = o->s->pw->cluster.config->max_entry;
+
+	for (unsigned i = 0; i < o->n; i++) {
+		const uint8_t *p = o->piece[i].p != NULL ? o->piece[i].p : o->made.data + o->piece[i].off;
+		iov[i] = (struct iovec){(void *)(uintptr_t)p, o->piece[i].n};
+		remember_for_fill(c, p, o->piece[i].n, limit);
+		c->bytes += o->piece[i].n;
+	}
+	if (o->n > 0 && !o->broken) {
+		c->forwarded = true;
+		if (conn_writev(&o->s->conn, iov, (int)o->n) < 0)
+			o->broken = true;
+	}
+	o->n = 0;
+	buf_clear(&o->made);
+}
+
+static void end_run(struct outgoing *o)
+{
+	if (o->run_end > o->run) {
+		o->piece[o->n].p = o->run;
+		o->piece[o->n++].n = (size_t)(o->run_end - o->run);
+		if (o->n == PIECES)
+			flush(o);
+	}
+	o->run = o->run_end = NULL;
+}
+
+static void forward(struct outgoing *o, const uint8_t *p, size_t n)
+{
+	if (o->run == NULL || o->run_end != p) {
+		end_run(o);
+		o->run = p;
+	}
+	o->run_end = p + n;
+}
+
+/* Ends a packet that was built at the end of `made` from offset `from`. */
+static void forward_made(struct outgoing *o, size_t from)
+{
+	end_run(o);
+	o->piece[o->n].p = NULL;
+	o->piece[o->n].off = from;
+	o->piece[o->n++].n = o->made.len - from;
+	if (o->n == PIECES)
+		flush(o);
+}
+
+/* Bytes of this reply that go before the packet that is built next: where its status flags will be in the fill. */
+static size_t emitted(const struct outgoing *o)
+{
+	size_t n = o->s->command->bytes + (size_t)(o->run_end - o->run);
+
+	for (unsigned i = 0; i < o->n; i++)
+		n += o->piece[i].n;
+	return n;
+}
+
+static void note_status(struct outgoing *o)
+{
+	struct command *c = o->s->command;
+
+	if (c->leased && c->nfill_status < 4)
+		c->fill_status[c->nfill_status++] = (uint32_t)emitted(o) + 7;
+}
+
+/* --- replies that are not the client's ------------------------------------------------------------------------------ */
+
+static void take_error(struct command *c, struct slice payload)
+{
+	struct err_packet e;
+
+	if (err_parse(payload, &e) < 0)
+		return;
+	c->sync_error = (struct backend_error){.code = e.code, .from_server = true};
+	memcpy(c->sync_error.sqlstate, e.sqlstate, sizeof e.sqlstate);
+	snprintf(c->sync_error.text, sizeof c->sync_error.text, "%.*s", (int)e.message.n, (const char *)e.message.p);
+}
+
+static int64_t number(struct slice s)
+{
+	char text[32];
+
+	snprintf(text, sizeof text, "%.*s", (int)s.n, (const char *)s.p);
+	return strtoll(text, NULL, 10);
+}
+
+/* The row of the expiry query: milliseconds until the first expiry (or NULL), and how many rows have expired. */
+static void take_expiry(struct command *c, struct slice row)
+{
+	struct reader r = reader_of(row);
+	bool none = row.n > 0 && row.p[0] == 0xfb;
+	int64_t left = -1;
+
+	if (none)
+		rd_u8(&r);
+	else
+		left = number(rd_lenenc_bytes(&r));
+	bool expired = number(rd_lenenc_bytes(&r)) > 0;
+	if (r.bad || (expired && !c->stmt.now_is_expiry))
+		c->expiry_ms = -2;
+	else
+		c->expiry_ms = left;
+}
+
+static void swallow_row(struct session *s, struct slice row)
+{
+	struct command *c = s->command;
+	struct reader r = reader_of(row);
+
+	if (c->swallow[c->swallowed] == SWALLOW_EXPIRY)
+		take_expiry(c, row);
+	else if (c->swallow[c->swallowed] == SWALLOW_INSERT_ID)
+		s->last_insert_id = s->current->last_insert_id = (uint64_t)number(rd_lenenc_bytes(&r));
+}
+
+/* All replies before the statement's own are in. Returns false when the session has moved on. */
+static bool swallowed_all(struct session *s)
+{
+	struct command *c = s->command;
+
+	if (c->swallow[c->swallowed - 1] == SWALLOW_INSERT_ID) {
+		settle_insert_id(s);
+		return false;
+	}
+	if (c->syncing != NULL && !c->sync_failed) {
+		state_copy(&s->current->have, c->syncing);
+		c->syncing = NULL;
+	}
+	if (c->again) {
+		if (c->sync_failed)
+			settle(s);
+		else
+			dispatch_send(s);
+		return false;
+	}
+	return true;
+}
+
+/* One whole packet of such a reply. Returns 0; 1 when the session has moved on; -1 when it is malformed. */
+static int swallow_packet(struct session *s, struct backend *b, struct slice payload)
+{
+	struct command *c = s->command;
+	enum swallow what = c->swallow[c->swallowed];
+	enum result_part part = result_step(&c->result, (uint32_t)payload.n, payload.n > 0 ? payload.p[0] : 0);
+	struct ok_packet ok;
+
+	switch (part) {
+	case RESULT_ERR:
+		if (what == SWALLOW_STATE || what == SWALLOW_PREPARE) {
+			c->sync_failed = true;
+			take_error(c, payload);
+		}
+		if (what == SWALLOW_EXPIRY)
+			c->expiry_ms = -2; /* it may not be asked: it is not cached either */
+		break;
+	case RESULT_OK:
+		if (ok_parse(payload, true, &ok) < 0)
+			return -1;
+		break;
+	case RESULT_ROW:
+		swallow_row(s, payload);
+		break;
+	case RESULT_PREPARED:
+		if (payload.n < 9)
+			return -1;
+		prepared_learned(s, b, get_u32(payload.p + 1));
+		break;
+	case RESULT_MALFORMED:
+	case RESULT_LOCAL_INFILE:
+		return -1;
+	default:
+		break;
+	}
+	if (result_wants_payload(part) && result_payload(&c->result, part, payload, 0) < 0)
+		return -1;
+	if (!c->result.done)
+		return 0;
+	c->swallowed++;
+	if (c->swallowed < c->nswallow) {
+		bool prepare = c->swallow[c->swallowed] == SWALLOW_PREPARE;
+		result_init(&c->result, prepare ? RESULT_SHAPE_PREPARE : RESULT_SHAPE_QUERY, b->deprecate_eof);
+		return 0;
+	}
+	result_init(&c->result, c->shape, b->deprecate_eof);
+	return swallowed_all(s) ? 0 : 1;
+}
+
+/* --- the client's reply --------------------------------------------------------------------------------------------- */
+
+/* Errors that say something about this server connection or this moment; any other error of a replica is checked at
+ * the primary, whose word is what a client without a proxy would hear. */
+static bool error_is_final(unsigned code)
+{
+	return code == 1317 /* query interrupted */ || code == 1969 /* max_statement_time */ || code == 3024;
+}
+
+/* The packet at `packet` ends the reply: to the client, or aside until the store has confirmed. */
+static void emit_closing(struct outgoing *o, const uint8_t *packet, size_t whole, bool made, size_t from, bool ends)
+{
+	struct command *c = o->s->command;
+
+	if (ends && settle_holds(o->s)) {
+		end_run(o);
+		buf_put(&c->held, made ? o->made.data + from : packet, made ? o->made.len - from : whole);
+		if (made)
+			o->made.len = from;
+	} else if (made) {
+		forward_made(o, from);
+	} else {
+		forward(o, packet, whole);
+	}
+}
+
+/* OK in place of a result set, or the OK or EOF that ends rows. Returns -1 when malformed. */
+static int take_ok(struct outgoing *o, struct backend *b, enum result_part part, uint8_t *packet, size_t whole)
+{
+	struct session *s = o->s;
+	struct command *c = s->command;
+	struct slice payload = slice_of(packet + PACKET_HEADER, whole - PACKET_HEADER);
+	struct ok_packet ok = {0};
+	bool is_eof = part != RESULT_OK && (!b->deprecate_eof || payload.n < 7);
+
+	if (is_eof) {
+		if (payload.n < 5)
+			return -1;
+		ok.warnings = get_u16(payload.p + 1);
+		ok.status = get_u16(payload.p + 3);
+	} else if (ok_parse(payload, true, &ok) < 0) {
+		return -1;
+	}
+	bool more = (ok.status & STATUS_MORE_RESULTS) != 0;
+	s->status = ok.status & ~(unsigned)(STATUS_MORE_RESULTS | STATUS_STATE_CHANGED | STATUS_CURSOR_EXISTS | STATUS_LAST_ROW_SENT);
+	c->warnings = ok.warnings;
+	if (part == RESULT_OK) {
+		c->affected += ok.affected;
+		if (ok.insert_id != 0)
+			c->insert_id = ok.insert_id;
+	}
+	if (ok.state.n > 0)
+		track_ok(s, b, &ok);
+	if (!gtid_none(c->gtid))
+		settle_gtid(s);
+	if (result_payload(&c->result, part, payload, ok.status) < 0)
+		return -1;
+	if (c->pings)
+		return 0;
+	packet[3] = (uint8_t)(packet[3] + c->shift);
+	bool want_eof = part != RESULT_OK && !(s->caps & CAP_DEPRECATE_EOF);
+	if (part == RESULT_ROWS_END)
+		note_status(o);
+	if (want_eof == is_eof && ok.state.n == 0 && ok.info.n == 0 && !(ok.status & STATUS_STATE_CHANGED)) {
+		emit_closing(o, packet, whole, false, 0, !more);
+		return 0;
+	}
+	size_t from = o->made.len;
+	if (want_eof) {
+		reply_eof(&o->made, packet[3], ok.warnings, ok.status);
+	} else {
+		struct buf told = {0};
+		if (s->caps & CAP_SESSION_TRACK)
+			track_filter(ok.state, &told);
+		ok.state = buf_slice(&told);
+		reply_ok(&o->made, packet[3], s->caps, part == RESULT_OK ? 0 : 0xfe, &ok);
+		buf_fini(&told);
+	}
+	emit_closing(o, NULL, 0, true, from, !more);
+	return 0;
+}
+
+static void after_columns(struct outgoing *o, struct backend *b, unsigned seq)
+{
+	struct session *s = o->s;
+
+	if (!b->deprecate_eof || (s->caps & CAP_DEPRECATE_EOF))
+		return;
+	if (s->command->shape != RESULT_SHAPE_PREPARE)
+		note_status(o);
+	size_t from = o->made.len;
+	reply_eof(&o->made, seq + 1, 0, s->status);
+	forward_made(o, from);
+	s->command->shift++;
+}
+
+enum { TAKE_MORE = 0, TAKE_MALFORMED = -1, TAKE_MOVED_ON = -2, TAKE_RETRY = -3 };
+
+/* Takes the packet at p (at least its header and first byte are there, `have` bytes of it). Returns what was used, or
+ * one of the above. */
+static ssize_t take_packet(struct outgoing *o, struct backend *b, uint8_t *p, size_t have)
+{
+	struct session *s = o->s;
+	struct command *c = s->command;
+	uint32_t len = get_u24(p);
+	size_t whole = PACKET_HEADER + (size_t)len;
+
+	if (c->swallowed < c->nswallow) {
+		if (have < whole)
+			return whole > WORKER_SCRATCH ? TAKE_MALFORMED : TAKE_MORE;
+		int moved = swallow_packet(s, b, slice_of(p + PACKET_HEADER, len));
+		return moved < 0 ? TAKE_MALFORMED : moved > 0 ? TAKE_MOVED_ON : (ssize_t)whole;
+	}
+	if (have < whole && !result_in_rows(&c->result))
+		return whole > WORKER_SCRATCH ? TAKE_MALFORMED : TAKE_MORE;
+	enum result_part part = result_step(&c->result, len, len > 0 ? p[PACKET_HEADER] : 0);
+	if (part == RESULT_MALFORMED || part == RESULT_LOCAL_INFILE)
+		return -1;
+	if (result_wants_payload(part) && have < whole)
+		return whole > WORKER_SCRATCH ? TAKE_MALFORMED : TAKE_MORE;
+	struct slice payload = slice_of(p + PACKET_HEADER, len);
+	switch (part) {
+	case RESULT_OK:
+	case RESULT_EOF:
+	case RESULT_ROWS_END:
+		return take_ok(o, b, part, p, whole) < 0 ? -1 : (ssize_t)whole;
+	case RESULT_ERR:
+		c->failed = true;
+		take_error(c, payload);
+		if (!c->forwarded && o->n == 0 && o->run == NULL && c->retryable && !error_is_final(c->sync_error.code))
+			return TAKE_RETRY;
+		break;
+	case RESULT_PREPARED:
+		if (len < 9)
+			return -1;
+		prepared_registered(s, b, p + PACKET_HEADER);
+		break;
+	default:
+		break;
+	}
+	if (result_wants_payload(part) && result_payload(&c->result, part, payload, 0) < 0)
+		return -1;
+	if (c->pings)
+		return (ssize_t)whole;
+	p[3] = (uint8_t)(p[3] + c->shift);
+	if (part == RESULT_ERR) {
+		emit_closing(o, p, whole, false, 0, true);
+		return (ssize_t)whole;
+	}
+	size_t now = have < whole ? have : whole; /* a row may go on in pieces */
+	forward(o, p, now);
+	c->skip = (uint32_t)(whole - now);
+	if (part == RESULT_COLUMN_LAST)
+		after_columns(o, b, p[3]);
+	return (ssize_t)now;
+}
+
+static void broken_server(struct session *s)
+{
+	stats_error(s->pw->worker->stats, STAT_ERR_SERVER_PROTOCOL);
+	relay_lost(s, "malformed packet from the server");
+}
+
+/* Sends what was put together and goes to the next step when the reply has ended. Returns false when the session has
+ * moved on or is closed. */
+static bool finish_turn(struct outgoing *o, struct backend *b)
+{
+	struct session *s = o->s;
+	bool done = s->command->result.done && s->command->swallowed == s->command->nswallow && s->command->skip == 0;
+
+	end_run(o);
+	flush(o);
+	buf_fini(&o->made);
+	if (o->broken) {
+		session_close(s, "client went away in the middle of a reply");
+		return false;
+	}
+	if (done) {
+		if (b->conn.in.len > 0) {
+			broken_server(s); /* bytes after the end of the reply */
+			return false;
+		}
+		settle(s);
+		return false;
+	}
+	if (conn_queued(&s->conn) > HIGH_MARK) {
+		conn_read_off(&b->conn);
+		s->throttled = true;
+	}
+	return true;
+}
+
+static void feed(struct session *s, struct backend *b, uint8_t *p, size_t n)
+{
+	struct outgoing o = {.s = s};
+	struct command *c = s->command;
+	uint8_t *end = p + n;
+	ssize_t used = 0;
+
+	while (p < end) {
+		if (c->skip > 0) {
+			size_t now = c->skip < (size_t)(end - p) ? c->skip : (size_t)(end - p);
+			if (!c->pings)
+				forward(&o, p, now);
+			c->skip -= (uint32_t)now;
+			p += now;
+			continue;
+		}
+		size_t have = (size_t)(end - p);
+		if ((c->result.done && c->swallowed == c->nswallow) || have < PACKET_HEADER || (have == PACKET_HEADER && get_u24(p) > 0))
+			break;
+		used = take_packet(&o, b, p, have);
+		if (used <= 0)
+			break;
+		p += used;
+	}
+	if (used == TAKE_MOVED_ON) { /* settled or sent again: whatever follows is of the next step */
+		buf_fini(&o.made);
+		return;
+	}
+	if (used == TAKE_MALFORMED) {
+		buf_fini(&o.made);
+		broken_server(s);
+		return;
+	}
+	if (used == TAKE_RETRY) {
+		buf_fini(&o.made);
+		relay_retry(s);
+		return;
+	}
+	if (p < end)
+		buf_put(&b->conn.in, p, (size_t)(end - p));
+	finish_turn(&o, b);
+}
+
+static void on_readable(struct backend *b)
+{
+	struct session *s = b->owner;
+	uint8_t *scratch = s->pw->worker->scratch;
+	size_t kept = b->conn.in.len;
+
+	if (kept > 0) {
+		memcpy(scratch, b->conn.in.data, kept);
+		buf_fini(&b->conn.in);
+	}
+	ssize_t n = conn_read(&b->conn, scratch + kept, WORKER_SCRATCH - kept);
+	if (n == -1) {
+		buf_put(&b->conn.in, scratch, kept);
+		return;
+	}
+	if (s->step != SESSION_RELAY) {
+		/* A kept connection that is closed, or speaks out of turn, while its client thinks. */
+		settle_home_lost(s, b);
+		return;
+	}
+	if (n <= 0) {
+		relay_lost(s, n == 0 ? "closed by the server" : "read failed");
+		return;
+	}
+	feed(s, b, scratch, kept + (size_t)n);
+}
+
+static void on_drained(struct backend *b)
+{
+	(void)b; /* what a session sends is bounded by max_allowed_packet, and it reads no more while it is sent */
+}
+
+void relay_client_drained(struct session *s)
+{
+	if (s->throttled && s->current != NULL && conn_queued(&s->conn) < LOW_MARK) {
+		s->throttled = false;
+		conn_read_on(&s->current->conn);
+	}
+}
+
+/* A replica refused the read: the connection is fine, the answer is to come from elsewhere. */
+void relay_retry(struct session *s)
+{
+	struct command *c = s->command;
+	struct backend *b = s->current;
+	int server = (int)c->server_id;
+
+	s->current = NULL;
+	atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
+	c->sent_any = false;
+	c->primary_decides = true;
+	backend_put(&b);
+	dispatch_again(s, server);
+}
+
+void relay_lost(struct session *s, const char *why)
+{
+	struct command *c = s->command;
+	struct backend *b = s->current;
+	bool again = c->retryable && !c->forwarded && b != s->home;
+	bool finished = c->finished;
+	int server = (int)c->server_id;
+
+	if (s->home == b)
+		s->home = NULL;
+	s->current = NULL;
+	s->throttled = false;
+	if (c->sent_any)
+		atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
+	c->sent_any = false;
+	backend_close(b, true, why);
+	s->pw->proxy->services.poke(s->pw->proxy->services.arg, PROXY_POKE_SERVERS);
+	if (finished) { /* only LAST_INSERT_ID() is lost with it */
+		session_idle(s);
+		return;
+	}
+	if (again) {
+		dispatch_again(s, server);
+		return;
+	}
+	settle_lost(s);
+}

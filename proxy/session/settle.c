@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A reply has ended. What it says of writes is published before the client hears of it; the cache is told and has
+ * confirmed before an acknowledgement goes out; a lease is filled; the server connection goes back to its pool or stays
+ * with the session.
+ */
+#include "session/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+static void finish(struct session *s);
+
+/* --- what was touched ---------------------------------------------------------------------------------------------- */
+
+void touched_clear(struct touched *t)
+{
+	t->all = t->fenced = false;
+	t->n = t->nchanges = 0;
+}
+
+static struct cache_change *change_of(struct touched *t, uint8_t rule)
+{
+	for (unsigned i = 0; i < t->nchanges; i++)
+		if (t->changes[i].rule == rule)
+			return &t->changes[i];
+	struct cache_change *c = &t->changes[t->nchanges++];
+	c->rule = rule;
+	c->whole = false;
+	c->nkeys = 0;
+	return c;
+}
+
+/* One change a rule: its keys, or all of it when they are too many. Returns false when there was nothing to add. */
+bool touched_merge_changes(struct touched *t, const struct cache_change *changes, unsigned n)
+{
+	if (n == 0)
+		return false;
+	if (t->changes == NULL)
+		t->changes = xmalloc(CONFIG_RULES * sizeof *t->changes);
+	for (unsigned i = 0; i < n; i++) {
+		struct cache_change *to = change_of(t, changes[i].rule);
+		const unsigned max = sizeof to->keys / sizeof *to->keys;
+		to->whole |= changes[i].whole || to->nkeys + changes[i].nkeys > max;
+		if (to->whole) {
+			to->nkeys = 0;
+			continue;
+		}
+		memcpy(&to->keys[to->nkeys], changes[i].keys, changes[i].nkeys * sizeof *changes[i].keys);
+		to->nkeys = (uint16_t)(to->nkeys + changes[i].nkeys);
+	}
+	return true;
+}
+
+static void touch_tables(struct touched *t, const uint64_t *slots, unsigned n)
+{
+	if (t->tables == NULL)
+		t->tables = xmalloc(TOUCHED_MAX * sizeof *t->tables);
+	for (unsigned i = 0; i < n; i++) {
+		unsigned k = 0;
+		while (k < t->n && t->tables[k] != slots[i])
+			k++;
+		if (k < t->n)
+			continue;
+		if (t->n == TOUCHED_MAX) {
+			t->all = true;
+			return;
+		}
+		t->tables[t->n++] = slots[i];
+	}
+}
+
+/* Adds what the statement in flight may have written. */
+static void touch(struct session *s)
+{
+	struct command *c = s->command;
+	uint64_t slots[SQL_TABLES];
+	unsigned n;
+
+	if (!dispatch_may_write(c))
+		return;
+	if (dispatch_names_its_writes(s, slots, &n))
+		touch_tables(&s->touched, slots, n);
+	else
+		s->touched.all = true;
+	touched_merge_changes(&s->touched, c->changes, c->nchanges);
+	c->nchanges = 0;
+}
+
+/* Effects unknown: every row of every rule. */
+static void touch_all_rules(struct session *s)
+{
+	static const struct sql_stmt none;
+	const struct config *config = s->pw->cluster.config;
+	struct cache_change *all;
+
+	if (config->nrules == 0)
+		return;
+	all = xmalloc(CONFIG_RULES * sizeof *all);
+	touched_merge_changes(&s->touched, all, cache_rule_changes(config, s->pw->catalog, &none, true, 0, NULL, all, CONFIG_RULES));
+	free(all);
+}
+
+/* Written, but nothing that another session could read of a table: its own temporary table, a sequence's next value. */
+static bool writes_no_table(const struct command *c)
+{
+	if (!c->is_statement || (c->stmt.flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)))
+		return false;
+	return c->stmt.kind == SQL_CREATE_TEMP || c->stmt.kind == SQL_DROP_TEMP ||
+	       (c->stmt.kind == SQL_SELECT && (c->stmt.flags & SQLF_SEQUENCE));
+}
+
+/* Statements that may run others, and so DDL. */
+static bool may_change_definitions(const struct command *c)
+{
+	if (!c->is_statement || (c->stmt.flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)))
+		return true;
+	return c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_EXECUTE || c->stmt.kind == SQL_OTHER;
+}
+
+void settle_gtid(struct session *s)
+{
+	struct command *c = s->command;
+	struct freshness *f = s->pw->proxy->freshness;
+
+	s->last_gtid = c->gtid;
+	if (s->touched.n == 0 && s->touched.nchanges == 0 && !s->touched.all && writes_no_table(c))
+		return;
+	touch(s);
+	/* A transaction's COMMIT names no table, its statements did; an OK with a GTID of a statement that was not taken
+	 * for a write (a function, a procedure) may have written anything. */
+	if (s->touched.n == 0 && s->touched.nchanges == 0)
+		s->touched.all = true;
+	if (s->touched.all) {
+		freshness_wrote_all(f, c->gtid);
+		touch_all_rules(s);
+		if (may_change_definitions(c))
+			dispatch_catalog_changed(s->pw->proxy);
+	} else {
+		freshness_wrote(f, s->touched.tables, s->touched.n, c->gtid);
+	}
+	s->touched.committed = true;
+}
+
+/* No GTID came. Settles what is known of the tables, before the client hears of it. */
+static void without_gtid(struct session *s)
+{
+	struct command *c = s->command;
+	struct freshness *f = s->pw->proxy->freshness;
+	uint64_t slots[SQL_TABLES];
+	unsigned n;
+
+	if (!dispatch_may_write(c) || s->temporary_tables)
+		return;
+	bool named = dispatch_names_its_writes(s, slots, &n);
+	if (c->failed) /* a statement that fails may have written to tables without transactions */
+		freshness_unknown(f, slots, named ? n : 0);
+	else if (named && (c->affected > 0 || s->binlog_off))
+		freshness_unreplicated(f, slots, n);
+}
+
+/* The statement is over for the server: what it touched is added up, or settled. */
+static void account(struct session *s)
+{
+	struct command *c = s->command;
+	bool open = session_in_transaction(s);
+
+	if (c->accounted)
+		return;
+	c->accounted = true;
+	if (s->touched.committed)
+		return;
+	if (c->failed && c->is_statement && (c->stmt.kind == SQL_COMMIT || c->stmt.kind == SQL_XA)) {
+		settle_unknown(s);
+		return;
+	}
+	if (open) {
+		touch(s);
+		return;
+	}
+	if (c->is_statement && c->stmt.kind == SQL_ROLLBACK && !s->touched.fenced) {
+		touched_clear(&s->touched);
+		return;
+	}
+	without_gtid(s);
+	touch(s);
+}
+
+/* Changes that the store must confirm before the acknowledgement goes out. */
+static bool owes_store(const struct session *s)
+{
+	return (s->touched.committed || s->touched.fenced || !session_in_transaction(s)) && s->touched.nchanges > 0;
+}
+
+bool settle_holds(struct session *s)
+{
+	account(s);
+	dispatch_ddl_ended(s->command);
+	return owes_store(s);
+}
+
+/* --- the fill ------------------------------------------------------------------------------------------------------ */
+
+static void fill(struct session *s)
+{
+	struct command *c = s->command;
+	const struct config_rule *rule = &s->pw->cluster.config->rules[c->key.rule];
+	uint64_t ttl = c->result.rows > 0 ? rule->ttl_ms : rule->negative_ttl_ms;
+	bool good = !c->failed && c->warnings == 0 && c->expiry_ms != -2 && (!c->found.fill_primary || !c->to_replica) &&
+		    c->nfill_status > 0;
+
+	if (!c->leased)
+		return;
+	if (c->expiry_ms >= 0 && (uint64_t)c->expiry_ms < ttl)
+		ttl = (uint64_t)c->expiry_ms;
+	if (!good || ttl == 0 || c->fill.len == 0)
+		return; /* command_free abandons the lease */
+	struct buf value = {0};
+	buf_put_u8(&value, c->nfill_status);
+	for (unsigned i = 0; i < c->nfill_status; i++)
+		buf_put_u32(&value, c->fill_status[i]);
+	buf_put(&value, c->fill.data, c->fill.len);
+	cache_fill(s->pw->cache, &c->key, c->found.lease, value.data, value.len, ttl);
+	c->leased = false;
+	buf_fini(&value);
+}
+
+/* --- the connection's way back -------------------------------------------------------------------------------------- */
+
+void settle_drop_home(struct session *s)
+{
+	struct backend *b = s->home;
+
+	touched_clear(&s->touched);
+	s->linger = false;
+	s->home = NULL;
+	s->status &= ~(unsigned)(STATUS_IN_TRANS | STATUS_IN_TRANS_READONLY);
+	s->pinned = s->locks = s->next_transaction = s->temporary_tables = false;
+	if (b == NULL)
+		return;
+	b->tainted = true;
+	backend_put(&b);
+}
+
+void settle_home_lost(struct session *s, struct backend *b)
+{
+	s->home = NULL;
+	backend_close(b, true, "kept connection closed by the server");
+	/* As without a proxy: the transaction and the state are gone, and so is the connection. */
+	session_close(s, "its server connection was lost");
+}
+
+static void stamp(struct session *s, struct backend *b)
+{
+	s->last_server = (int)b->pool->server->id;
+	s->last_thread = b->thread_id;
+	s->last_uses = b->uses;
+}
+
+static void ask_insert_id(struct session *s)
+{
+	static const char sql[] = "SELECT LAST_INSERT_ID()";
+	struct command *c = s->command;
+	struct backend *b = s->current;
+	uint8_t packet[PACKET_HEADER + 1 + sizeof sql - 1] = {sizeof sql, 0, 0, 0, COM_QUERY};
+
+	memcpy(packet + PACKET_HEADER + 1, sql, sizeof sql - 1);
+	c->finished = true;
+	c->swallow[0] = SWALLOW_INSERT_ID;
+	c->nswallow = 1;
+	c->swallowed = 0;
+	result_init(&c->result, RESULT_SHAPE_QUERY, b->deprecate_eof);
+	s->insert_id_dirty = false;
+	s->step = SESSION_RELAY;
+	atomic_fetch_add_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
+	c->sent_any = true;
+	if (conn_write(&b->conn, packet, sizeof packet) < 0)
+		relay_lost(s, "write failed");
+}
+
+static bool keeps_diagnostics(const struct command *c)
+{
+	return c->is_statement && (c->warnings > 0 || (c->stmt.flags & (SQLF_CALC_FOUND_ROWS | SQLF_DIAG)) ||
+				   c->stmt.kind == SQL_SHOW_DIAG || c->failed);
+}
+
+/* Gives the connection back or keeps it. Returns false when a question to the server is still open. */
+static bool release(struct session *s)
+{
+	struct backend *b = s->current;
+	struct command *c = s->command;
+
+	if (b == NULL)
+		return true;
+	stamp(s, b);
+	conn_read_on(&b->conn);
+	s->throttled = false;
+	if (s->home != NULL && s->home != b) { /* a read elsewhere, while the kept connection waits */
+		s->current = NULL;
+		backend_put(&b);
+		return true;
+	}
+	if (session_bound(s) || c->keep) {
+		s->home = b;
+		s->linger = !session_bound(s);
+		s->current = NULL;
+		return true;
+	}
+	if (s->insert_id_dirty && !b->tainted) {
+		s->home = NULL;
+		ask_insert_id(s);
+		return false;
+	}
+	s->home = s->current = NULL;
+	s->linger = false;
+	backend_put(&b);
+	return true;
+}
+
+void settle_insert_id(struct session *s)
+{
+	struct backend *b = s->current;
+
+	atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
+	s->command->sent_any = false;
+	s->current = NULL;
+	backend_put(&b);
+	session_idle(s);
+}
+
+/* --- the end of a statement ------------------------------------------------------------------------------------------ */
+
+static void count(struct session *s)
+{
+	struct command *c = s->command;
+	struct stats *stats = s->pw->worker->stats;
+	const struct topology *t = s->pw->cluster.topology;
+	bool replica = c->to_replica;
+
+	/* A read-only transaction runs at a replica although nobody routes its statements. */
+	if (!replica && s->current != NULL && t != NULL && t->primary >= 0)
+		replica = t->views[t->primary].server != s->current->pool->server;
+	stats_routed(stats, c->server_id, c->reason);
+	stats_statement(stats, replica ? STAT_REPLICA : STAT_PRIMARY, c->server_id, s->identity->stats_user,
+			(uint64_t)(topology_now_us() - c->started_us));
+}
+
+static void on_confirmed(struct cache_op *op, const struct cache_answer *a)
+{
+	struct command *c = (struct command *)((char *)op - offsetof(struct command, op));
+
+	(void)a;
+	finish(c->session);
+}
+
+void settle(struct session *s)
+{
+	struct command *c = s->command;
+	struct backend *b = s->current;
+
+	if (c->sent_any)
+		atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
+	c->sent_any = false;
+	if (!c->pings)
+		count(s);
+	if (c->sync_failed)
+		b->tainted = true; /* half of the wanted state may be there */
+	if (c->code == COM_STMT_PREPARE && c->failed)
+		prepared_failed(s);
+	if (c->code == COM_STMT_EXECUTE)
+		prepared_executed(s);
+	if (c->sync_failed)
+		c->failed = true;
+	account(s);
+	dispatch_ddl_ended(c);
+	if (!c->failed)
+		track_statement(s);
+	if (c->insert_id != 0 || (dispatch_may_write(c) && c->is_statement && (c->stmt.flags & SQLF_SESSION_FUNC)) ||
+	    (c->is_statement && (c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || (c->stmt.flags & SQLF_UNKNOWN_FUNC)) &&
+	     !gtid_none(c->gtid)) ||
+	    (c->is_statement && c->stmt.kind == SQL_SELECT && (c->stmt.flags & SQLF_SESSION_FUNC)))
+		s->insert_id_dirty = true;
+	c->keep = keeps_diagnostics(c) && !c->sync_failed;
+	fill(s);
+	if (owes_store(s)) {
+		s->step = SESSION_SETTLE;
+		c->op.done = on_confirmed;
+		cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, c->gtid, &c->op);
+		return;
+	}
+	finish(s);
+}
+
+/* Answers a command whose preparation failed, in the server's words. */
+static void send_sync_error(struct session *s)
+{
+	struct command *c = s->command;
+	struct buf out = {0};
+
+	reply_err(&out, c->seq, c->sync_error.code, c->sync_error.sqlstate, "%s", c->sync_error.text);
+	session_send(s, out.data, out.len);
+	buf_fini(&out);
+}
+
+static void finish(struct session *s)
+{
+	struct command *c = s->command;
+
+	if (s->touched.committed || !session_in_transaction(s))
+		touched_clear(&s->touched);
+	s->touched.committed = s->touched.fenced = false;
+	if (c->pings) {
+		struct backend_error error = c->sync_error;
+		bool failed = c->failed;
+		release(s);
+		login_verified(s, failed ? &error : NULL);
+		return;
+	}
+	if (c->sync_failed)
+		send_sync_error(s);
+	else if (c->held.len > 0)
+		session_send(s, c->held.data, c->held.len);
+	if (s->step == SESSION_CLOSED)
+		return;
+	if (release(s))
+		session_idle(s);
+}
+
+/* --- what went wrong --------------------------------------------------------------------------------------------------- */
+
+void settle_refused(struct session *s, const struct backend_error *error)
+{
+	struct command *c = s->command;
+
+	if (c->pings) {
+		struct backend_error e = *error;
+		login_verified(s, &e);
+		return;
+	}
+	c->sync_failed = true;
+	c->failed = true;
+	c->sync_error = *error;
+	/* Nothing was sent; but a fence that says so stands, and must not stand for ever. */
+	c->accounted = true;
+	if (s->touched.fenced) {
+		touched_merge_changes(&s->touched, c->changes, c->nchanges);
+		c->nchanges = 0;
+		s->step = SESSION_SETTLE;
+		c->op.done = on_confirmed;
+		cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, (struct gtid){0}, &c->op);
+		return;
+	}
+	finish(s);
+}
+
+void settle_unknown(struct session *s)
+{
+	struct command *c = s->command;
+	struct freshness *f = s->pw->proxy->freshness;
+	bool may = c != NULL && !c->finished && (dispatch_may_write(c) || s->touched.n > 0 || s->touched.all || s->touched.nchanges > 0);
+
+	if (!may)
+		return;
+	c->accounted = true;
+	touch(s);
+	if (s->touched.all || s->touched.n == 0)
+		freshness_unknown(f, NULL, 0);
+	else
+		freshness_unknown(f, s->touched.tables, s->touched.n);
+	if (s->touched.all && s->touched.nchanges == 0)
+		touch_all_rules(s);
+	s->touched.committed = true;
+	if (s->step == SESSION_CLOSED && s->touched.nchanges > 0)
+		cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, (struct gtid){0}, &c->op);
+}
+
+void settle_lost(struct session *s)
+{
+	struct command *c = s->command;
+
+	settle_unknown(s);
+	c->failed = true;
+	c->lost = true;
+	c->sync_failed = true;
+	c->sync_error = (struct backend_error){.code = CR_SERVER_LOST, .sqlstate = "HY000"};
+	snprintf(c->sync_error.text, sizeof c->sync_error.text, "Lost connection to server during query");
+	if (c->forwarded || session_bound(s) || c->pings) {
+		/* In the middle of rows, or with a transaction or state that is gone: the client must start anew, as it
+		 * would have to without a proxy. */
+		if (!c->forwarded)
+			send_sync_error(s);
+		session_close(s, "its server connection was lost");
+		return;
+	}
+	s->status &= ~(unsigned)STATUS_IN_TRANS;
+	if (owes_store(s)) {
+		s->step = SESSION_SETTLE;
+		c->op.done = on_confirmed;
+		cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, (struct gtid){0}, &c->op);
+		return;
+	}
+	finish(s);
+}
