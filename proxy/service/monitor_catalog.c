@@ -55,20 +55,20 @@ static void read_privileges(struct reading *r)
 {
 	MYSQL_RES *res = ask(r, "SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE ="
 				" CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')");
-	bool select = false, trigger = false;
+	bool columns = false, trigger = false; /* REFERENCES shows columns as SELECT does, but no rows */
 	MYSQL_ROW row;
 
 	if (res == NULL)
 		return;
 	while ((row = mysql_fetch_row(res)) != NULL) {
-		select |= strcasecmp(field(row, 0), "SELECT") == 0;
+		columns |= strcasecmp(field(row, 0), "SELECT") == 0 || strcasecmp(field(row, 0), "REFERENCES") == 0;
 		trigger |= strcasecmp(field(row, 0), "TRIGGER") == 0;
 	}
 	mysql_free_result(res);
-	if (!select || !trigger)
+	if (!columns || !trigger)
 		snprintf(r->catalog->why, sizeof r->catalog->why,
 			 "the monitor's account needs GRANT %s%s%s ON *.* to know all views, triggers and keys",
-			 select ? "" : "SELECT", select || trigger ? "" : ", ", trigger ? "" : "TRIGGER");
+			 columns ? "" : "REFERENCES", columns || trigger ? "" : ", ", trigger ? "" : "TRIGGER");
 }
 
 /* Views, and tables that stand for others: a write to one changes tables that its text does not name. */

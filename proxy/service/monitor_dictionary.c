@@ -120,7 +120,8 @@ static void read_accounts(struct dictionary *d, bool reachable)
 	if (reachable && (a = monitor_read_accounts(&d->link, c, d->accounts_generation + 1)) == NULL &&
 	    !d->accounts.failed)
 		say(d, "account_refresh_failed", d->link.why);
-	d->accounts.failed = a == NULL;
+	if (reachable)
+		d->accounts.failed = a == NULL;
 	if (a == NULL && d->last_accounts == NULL)
 		a = accounts_configured(c, d->accounts_generation + 1);
 	if (a != NULL)
