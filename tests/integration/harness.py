@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import urllib.request
@@ -334,6 +335,83 @@ class Proxy:
             raise SystemExit(1) from None
         finally:
             subprocess.run(["rm", "-rf", self.dir], check=False)
+
+
+class Relay:
+    """A TCP relay before a server, to misbehave as a network does: hold() bytes, cut() connections, refuse() new ones.
+    Put relay.address into the proxy's configuration in place of the server's."""
+
+    def __init__(self, port):
+        self.target, self.pairs, self.lock = port, [], threading.Lock()
+        self.flowing, self.refusing = threading.Event(), False
+        self.flowing.set()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+                if self.refusing:
+                    client.close()
+                    continue
+                server = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                if self.listener.fileno() < 0:
+                    return
+                client.close()
+                continue
+            with self.lock:
+                self.pairs.append((client, server))
+            for a, b in (client, server), (server, client):
+                threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+
+    def _pump(self, a, b):
+        try:
+            while True:
+                data = a.recv(65536)
+                self.flowing.wait()
+                if not data:
+                    break
+                b.sendall(data)
+        except OSError:
+            pass
+        for s in a, b:
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def hold(self):
+        """Nothing gets through, nothing is closed: a silent server."""
+        self.flowing.clear()
+
+    def release(self):
+        self.flowing.set()
+
+    def cut(self):
+        """Ends every connection now."""
+        with self.lock:
+            pairs, self.pairs = self.pairs, []
+        for pair in pairs:
+            for s in pair:
+                try:
+                    s.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+    def refuse(self, yes=True):
+        """New connections are closed at once."""
+        self.refusing = yes
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.release()
+        self.listener.close()
+        self.cut()
 
 
 _said = {True: 0, False: 0}
