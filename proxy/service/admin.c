@@ -107,7 +107,8 @@ static int send_all(int fd, struct buf *out)
 /* --- Login ------------------------------------------------------------------------------------------------------ */
 
 /* Without a password only those may in who may open our unix socket. */
-static bool check_account(struct client *c, const struct login *login, const uint8_t salt[AUTH_SALT], struct slice answer)
+static bool check_account(struct client *c, const struct login *login, const uint8_t salt[AUTH_SALT],
+			  struct slice answer)
 {
 	struct config *config = c->admin->ops.config(c->admin->ops.arg);
 	bool good = false;
@@ -177,7 +178,8 @@ static int finish_login(struct client *c, const struct login *login, const uint8
 			reply_ok(&out, seq + 1, s->caps, 0x00, &ok);
 		} else {
 			log_warn("admin port: %s was refused", s->user);
-			reply_err(&out, seq + 1, ER_ACCESS_DENIED, "28000", "Access denied for user %s to the admin port", s->user);
+			reply_err(&out, seq + 1, ER_ACCESS_DENIED, "28000",
+				  "Access denied for user %s to the admin port", s->user);
 			rc = -1;
 		}
 		if (send_all(c->fd, &out) != 0)
@@ -190,8 +192,9 @@ static int finish_login(struct client *c, const struct login *login, const uint8
 
 static int log_in(struct client *c, struct buf *in)
 {
-	struct greeting g = {.version = slice_str("5.5.5-" SIDETRACK_SERVER_VERSION), .thread_id = c->session.id, .caps = CAPS,
-			     .collation = 45, .status = STATUS_AUTOCOMMIT, .plugin = slice_str(NATIVE_PLUGIN)};
+	struct greeting g = {.version = slice_str("5.5.5-" SIDETRACK_SERVER_VERSION), .thread_id = c->session.id,
+			     .caps = CAPS, .collation = 45, .status = STATUS_AUTOCOMMIT,
+			     .plugin = slice_str(NATIVE_PLUGIN)};
 	struct buf out = {0};
 	struct login login;
 	unsigned seq;
@@ -199,7 +202,8 @@ static int log_in(struct client *c, struct buf *in)
 	auth_salt(g.salt);
 	greeting_build(&out, 0, &g);
 	int rc = send_all(c->fd, &out) == 0 && read_packet(c->fd, in, &seq, LOGIN_MS) == 0 ? 0 : -1;
-	if (rc == 0 && (login_parse(buf_slice(in), &login) != 0 || login.ssl_request || !(login.caps & CAP_PROTOCOL_41))) {
+	bool good = rc == 0 && login_parse(buf_slice(in), &login) == 0 && !login.ssl_request;
+	if (rc == 0 && (!good || !(login.caps & CAP_PROTOCOL_41))) {
 		reply_err(&out, seq + 1, ER_HANDSHAKE_ERROR, "08S01", "Bad handshake");
 		send_all(c->fd, &out);
 		rc = -1;
@@ -219,8 +223,8 @@ static void *serve(void *arg)
 	unsigned seq;
 
 	if (log_in(c, &in) == 0)
-		while (read_packet(c->fd, &in, &seq, IDLE_MS) == 0 && admin_command(&c->session, buf_slice(&in), &out) &&
-		       send_all(c->fd, &out) == 0)
+		while (read_packet(c->fd, &in, &seq, IDLE_MS) == 0 &&
+		       admin_command(&c->session, buf_slice(&in), &out) && send_all(c->fd, &out) == 0)
 			;
 	buf_fini(&in);
 	buf_fini(&out);

@@ -178,7 +178,8 @@ static void drain(struct admin_session *s, struct slice rest, bool drained, stru
 	if (!take_name(&rest, name, sizeof name) || !at_end(rest)) {
 		syntax_error(out, drained ? "DRAIN <server>" : "UNDRAIN <server>");
 	} else if (s->ops->drain(s->ops->arg, name, drained) != 0) {
-		reply_err(out, 1, ER_UNKNOWN_ERROR, "HY000", "no server has the name '%s': see SELECT name FROM servers", name);
+		reply_err(out, 1, ER_UNKNOWN_ERROR, "HY000",
+			  "no server has the name '%s': see SELECT name FROM servers", name);
 	} else {
 		snprintf(text, sizeof text, "%s by %s", drained ? "drained" : "undrained", s->user);
 		events_add("admin", name, text);
@@ -204,7 +205,8 @@ static void do_flush(struct admin_session *s, struct slice rest, struct buf *out
 	if (!take_name(&rest, name, sizeof name) || !at_end(rest)) {
 		syntax_error(out, "FLUSH CACHE <rule>, or FLUSH CACHE ALL");
 	} else if (s->ops->flush(s->ops->arg, strcasecmp(name, "all") == 0 ? NULL : name) != 0) {
-		reply_err(out, 1, ER_UNKNOWN_ERROR, "HY000", "no cache rule has the name '%s': see SELECT rule FROM cache", name);
+		reply_err(out, 1, ER_UNKNOWN_ERROR, "HY000",
+			  "no cache rule has the name '%s': see SELECT rule FROM cache", name);
 	} else {
 		snprintf(text, sizeof text, "cache %s flushed by %s", name, s->user);
 		events_add("admin", NULL, text);
@@ -280,8 +282,10 @@ static void do_describe(struct admin_session *s, struct slice rest, struct buf *
 		return;
 	}
 	/* The count makes it an error where there is no such table. */
-	snprintf(sql, sizeof sql, "SELECT name AS Field, type AS Type, 'YES' AS \"Null\", '' AS Key, NULL AS \"Default\", "
-				  "'' AS Extra FROM pragma_table_info('%s') WHERE (SELECT count(*) FROM `%s`) >= 0", name, name);
+	snprintf(sql, sizeof sql,
+		 "SELECT name AS Field, type AS Type, 'YES' AS \"Null\", '' AS Key, NULL AS \"Default\", "
+		 "'' AS Extra FROM pragma_table_info('%s') WHERE (SELECT count(*) FROM `%s`) >= 0",
+		 name, name);
 	answer_select(s, slice_str(sql), out);
 }
 
@@ -300,14 +304,15 @@ static void do_show(struct admin_session *s, struct slice rest, struct buf *out)
 	} else if (take(&rest, "TABLES")) {
 		if (take(&rest, "FROM") || take(&rest, "IN"))
 			take_name(&rest, schema, sizeof schema);
-		answer_made(s, "SELECT name AS Tables_in_sidetrack FROM (SELECT name FROM sqlite_schema WHERE type = 'table' ORDER "
-			       "BY name)", none, out);
+		answer_made(s, "SELECT name AS Tables_in_sidetrack FROM sqlite_schema WHERE type = 'table' ORDER BY name",
+			    none, out);
 	} else if (take(&rest, "DATABASES") || take(&rest, "SCHEMAS")) {
 		answer_made(s, "SELECT 'sidetrack' AS \"Database\"", none, out);
 	} else if (take(&rest, "VARIABLES")) {
 		struct slice word = rest;
 		bool like = take(&word, "LIKE");
-		answer_made(s, like ? "SELECT * FROM variables WHERE Variable_name" : "SELECT * FROM variables", rest, out);
+		answer_made(s, like ? "SELECT * FROM variables WHERE Variable_name" : "SELECT * FROM variables", rest,
+			    out);
 	} else if (take(&rest, "WARNINGS") || take(&rest, "ERRORS")) {
 		answer_made(s, "SELECT '' AS Level, 0 AS Code, '' AS Message WHERE 0", none, out);
 	} else {
@@ -354,7 +359,8 @@ void admin_statement(struct admin_session *s, struct slice sql, struct buf *out)
 	}
 	for (unsigned i = 0; i < sizeof statements / sizeof *statements; i++) {
 		rest = sql;
-		if (take(&rest, statements[i].first) && (statements[i].second == NULL || take(&rest, statements[i].second))) {
+		if (take(&rest, statements[i].first) &&
+		    (statements[i].second == NULL || take(&rest, statements[i].second))) {
 			statements[i].run(s, rest, out);
 			return;
 		}
@@ -403,7 +409,8 @@ bool admin_command(struct admin_session *s, struct slice payload, struct buf *ou
 		answer_kill(s, rest.n >= 4 ? get_u32(rest.p) : 0, false, out);
 		break;
 	case COM_STMT_PREPARE:
-		reply_err(out, 1, 1295, "HY000", "the admin port has no prepared statements: send the text (emulate prepares)");
+		reply_err(out, 1, 1295, "HY000",
+			  "the admin port has no prepared statements: send the text (emulate prepares)");
 		break;
 	case COM_STMT_CLOSE: /* has no answer */
 		break;

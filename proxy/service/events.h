@@ -10,7 +10,7 @@
 
 enum { EVENTS = 512 };
 
-struct event {
+struct history_event {
 	int64_t time_ms; /* since 1970 */
 	char kind[32], server[64], text[256];
 };
@@ -18,6 +18,6 @@ struct event {
 /* Texts are cut where they do not fit. server may be NULL. */
 void events_add(const char *kind, const char *server, const char *text);
 /* Oldest first, at most EVENTS. The visitor must not add events. */
-void events_visit(void (*visit)(void *arg, const struct event *e), void *arg);
+void events_visit(void (*visit)(void *arg, const struct history_event *e), void *arg);
 
 #endif

@@ -54,10 +54,11 @@ static void put_statements(struct buf *out, const struct topology *t)
 	}
 }
 
-/* Fine buckets are summed up to powers of two from 16 us to 67 s, which are bounds of fine buckets, so nothing is guessed. */
+/* Fine buckets are summed up to powers of two from 16 us to 67 s: bounds of fine buckets, so nothing is guessed. */
 static void put_latency(struct buf *out)
 {
-	family(out, "sidetrack_statement_seconds", "histogram", "Time from a statement's arrival to the end of its answer.");
+	family(out, "sidetrack_statement_seconds", "histogram",
+	       "Time from a statement's arrival to the end of its answer.");
 	for (unsigned route = 0; route < STAT_ROUTES; route++) {
 		struct stats_latency l;
 		uint64_t below = 0;
@@ -71,11 +72,12 @@ static void put_latency(struct buf *out)
 			buf_printf(out, "sidetrack_statement_seconds_bucket{route=\"%s\",le=\"%.9g\"} %" PRIu64 "\n",
 				   route_names[route], (double)bound / 1e6, below);
 		}
-		buf_printf(out, "sidetrack_statement_seconds_bucket{route=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", route_names[route],
-			   l.count);
+		buf_printf(out, "sidetrack_statement_seconds_bucket{route=\"%s\",le=\"+Inf\"} %" PRIu64 "\n",
+			   route_names[route], l.count);
 		buf_printf(out, "sidetrack_statement_seconds_sum{route=\"%s\"} %.6f\n", route_names[route],
 			   (double)l.sum_us / 1e6);
-		buf_printf(out, "sidetrack_statement_seconds_count{route=\"%s\"} %" PRIu64 "\n", route_names[route], l.count);
+		buf_printf(out, "sidetrack_statement_seconds_count{route=\"%s\"} %" PRIu64 "\n", route_names[route],
+			   l.count);
 	}
 }
 
@@ -134,7 +136,8 @@ static void put_cache(struct buf *out)
 				   stats_sum_cache(rule, results[i].event));
 		}
 	}
-	family(out, "sidetrack_cache_invalidations_total", "counter", "Entries or tables dropped from the cache, by what told.");
+	family(out, "sidetrack_cache_invalidations_total", "counter",
+	       "Entries or tables dropped from the cache, by what told.");
 	for (unsigned rule = 0; rule < rules; rule++) {
 		for (unsigned source = 0; source < STAT_INVAL_SOURCES; source++) {
 			buf_put_str(out, "sidetrack_cache_invalidations_total{");
@@ -157,8 +160,10 @@ void metrics_text(const struct admin_ops *ops, struct buf *out)
 	put_cache(out);
 	family(out, "sidetrack_errors_total", "counter", "Things that went wrong, by kind.");
 	for (unsigned kind = 0; kind < STAT_ERRORS; kind++)
-		buf_printf(out, "sidetrack_errors_total{kind=\"%s\"} %" PRIu64 "\n", stat_error_name(kind), stats_sum_errors(kind));
-	family(out, "sidetrack_would_move_total", "counter", "With mode = observe: statements that another mode would have moved.");
+		buf_printf(out, "sidetrack_errors_total{kind=\"%s\"} %" PRIu64 "\n", stat_error_name(kind),
+			   stats_sum_errors(kind));
+	family(out, "sidetrack_would_move_total", "counter",
+	       "With mode = observe: statements that another mode would have moved.");
 	for (unsigned route = STAT_REPLICA; route < STAT_ROUTES; route++)
 		buf_printf(out, "sidetrack_would_move_total{route=\"%s\"} %" PRIu64 "\n", route_names[route],
 			   stats_sum_would_move(route));
@@ -173,8 +178,9 @@ bool metrics_ready(const struct admin_ops *ops, char *why, size_t cap)
 
 	for (unsigned i = 0; !ready && i < t->n && n >= 0 && (size_t)n < cap; i++) {
 		const struct server_view *v = &t->views[i];
-		n += snprintf(why + n, cap - (size_t)n, "%s (%s): %s, %s%s%s\n", v->server->name, v->server->address.text,
-			      server_role_name(v->role), server_state_name(v->state), v->why[0] != '\0' ? ": " : "", v->why);
+		n += snprintf(why + n, cap - (size_t)n, "%s (%s): %s, %s%s%s\n", v->server->name,
+			      v->server->address.text, server_role_name(v->role), server_state_name(v->state),
+			      v->why[0] != '\0' ? ": " : "", v->why);
 	}
 	topology_unref(t);
 	return ready;
@@ -226,9 +232,9 @@ static json_t *statements_json(void)
 		struct stats_latency l;
 		stats_sum_latency(route, &l);
 		json_object_set_new(all, route_names[route],
-				    json_pack("{s:I,s:I,s:I,s:I,s:I}", "count", (json_int_t)l.count, "sum_us", (json_int_t)l.sum_us,
-					      "p50_us", (json_int_t)stats_quantile(&l, 0.5), "p99_us",
-					      (json_int_t)stats_quantile(&l, 0.99), "would_move",
+				    json_pack("{s:I,s:I,s:I,s:I,s:I}", "count", (json_int_t)l.count, "sum_us",
+					      (json_int_t)l.sum_us, "p50_us", (json_int_t)stats_quantile(&l, 0.5),
+					      "p99_us", (json_int_t)stats_quantile(&l, 0.99), "would_move",
 					      (json_int_t)stats_sum_would_move(route)));
 	}
 	return all;
@@ -239,9 +245,10 @@ void metrics_status(const struct admin_ops *ops, struct buf *out)
 	static const struct tables_user who = {"web", NULL, 0};
 	struct tables *t = tables_open(ops, &who);
 	json_t *mode = select_json(t, "SELECT value FROM config WHERE section = 'proxy' AND key = 'mode'");
-	json_t *all = json_pack("{s:s,s:O,s:I,s:I,s:o}", "version", SIDETRACK_VERSION, "mode",
-				json_object_get(json_array_get(mode, 0), "value"), "clients", (json_int_t)stats_sum_clients(),
-				"now_us", (json_int_t)topology_now_us(), "statements", statements_json());
+	json_t *all =
+		json_pack("{s:s,s:O,s:I,s:I,s:o}", "version", SIDETRACK_VERSION, "mode",
+			  json_object_get(json_array_get(mode, 0), "value"), "clients", (json_int_t)stats_sum_clients(),
+			  "now_us", (json_int_t)topology_now_us(), "statements", statements_json());
 
 	json_object_set_new(all, "servers", select_json(t, "SELECT * FROM servers"));
 	json_object_set_new(all, "routes", select_json(t, "SELECT * FROM routes ORDER BY count DESC"));

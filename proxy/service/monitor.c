@@ -136,20 +136,26 @@ void monitor_event(struct monitor *m, const char *kind, const char *server, cons
 	m->sink.event(m->sink.arg, kind, server, text);
 }
 
+void monitor_new_epoch(struct monitor *m)
+{
+	m->samples = 0;
+	if (++m->epoch == 1)
+		return;
+	freshness_new_primary(m->freshness);
+	for (unsigned i = 0; i < m->n; i++)
+		monitor_forget(m->watches[i]);
+	poke(m, POKE_SERVERS);
+}
+
 static void new_primary(struct monitor *m, struct watch *w)
 {
 	const char *before = m->primary != NULL ? m->primary->config.name : NULL;
 
 	m->primary = w;
-	m->samples = 0;
 	m->known.n = 0;
-	if (++m->epoch > 1) {
-		/* What replicas had applied of the old primary's may not be the new one's history. */
-		freshness_new_primary(m->freshness);
-		for (unsigned i = 0; i < m->n; i++)
-			monitor_forget(m->watches[i]);
-		poke(m, POKE_SERVERS);
-	}
+	for (unsigned i = 0; i < m->n; i++)
+		m->watches[i]->diverged = false; /* judged by the new one's history */
+	monitor_new_epoch(m);
 	if (before != NULL)
 		monitor_event(m, "primary_change", w->config.name, "is the primary now, it was %s", before);
 	else
@@ -210,6 +216,8 @@ static const char *why_of(const struct monitor *m, const struct watch *w)
 		return w->why;
 	if (w->role == ROLE_UNKNOWN)
 		return m->primary_up ? "writable, but another server is the primary" : "neither writable nor a replica";
+	if (w->role == ROLE_REPLICA && w->diverged)
+		return "ahead of the primary, which lost transactions: rebuild it";
 	if (w->role == ROLE_REPLICA && !w->fresh)
 		return "not proved to be fresh";
 	return "";

@@ -58,6 +58,8 @@ struct watch {
 	bool fresh;        /* as last told: a replica with a proof that is young enough */
 	unsigned successes; /* in a row */
 	unsigned failed_seen, failed_checks; /* server->failed when last looked at, and good checks since */
+	bool diverged;     /* was ahead of the primary: it has transactions that the primary lost. Until it is rebuilt */
+	struct gtid_pos at_mark; /* what it had applied when the primary was last asked */
 	unsigned era;      /* rises when the server's position went backwards: older answers are void */
 	enum server_role role;
 	struct observation seen; /* of the last good check */
@@ -106,6 +108,8 @@ unsigned monitor_pokes(struct monitor *m, unsigned kinds);
 void monitor_changed(struct monitor *m); /* ends sleeps for TURN_CHANGED */
 void monitor_event(struct monitor *m, const char *kind, const char *server, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));  /* locked */
+/* Another history of transactions than before: what was applied or written of the old one says nothing (locked). */
+void monitor_new_epoch(struct monitor *m);
 void monitor_publish(struct monitor *m);    /* locked: roles, snapshot, and the sink when something changed */
 /* Connects with the account for checks: the monitor's own, else the first [user.X]. 0, or -1 with error and why. */
 int monitor_connect(struct monitor *m, struct link *l, const struct addr *address);
@@ -130,6 +134,7 @@ void *monitor_waiter(void *watch);
 /* Takes in what a replica says it has applied, and renews its proof of freshness (locked). */
 void monitor_raise(struct watch *w, const struct gtid_pos *pos);
 void monitor_prove(struct watch *w);
+void live_read(const struct gtid_live *live, struct gtid_pos *out);
 /* Forgets what a server had applied (locked). */
 void monitor_forget(struct watch *w);
 

@@ -150,6 +150,7 @@ static void take_good(struct watch *w, const struct observation *o, unsigned fai
 	w->seen = *o;
 	if (rebuilt) {
 		monitor_event(w->m, "position_reset", w->config.name, "its GTID position went backwards");
+		w->diverged = false;
 		monitor_forget(w);
 	}
 	settle_failed(w, failed);
@@ -220,24 +221,44 @@ static void check(struct watch *w, struct link *l)
 	pthread_mutex_unlock(&m->lock);
 }
 
+/* A primary that crashed may come back without its last transactions and give their numbers to others: then it is
+ * behind its own past, or behind a replica. */
+static void notice_lost_tail(struct monitor *m, const struct gtid_pos *pos)
+{
+	bool lost = m->samples > 0 && !gtid_pos_covers_pos(pos, &m->history[(m->samples - 1) % HISTORY].pos);
+
+	for (unsigned i = 0; i < m->n; i++) {
+		struct watch *w = m->watches[i];
+		if (w->role != ROLE_REPLICA || w->diverged || gtid_pos_covers_pos(pos, &w->at_mark))
+			continue;
+		w->diverged = lost = true;
+		monitor_event(m, "replica_diverged", w->config.name, "has transactions that the primary lost: rebuild it");
+	}
+	if (!lost)
+		return;
+	monitor_event(m, "primary_rewound", m->primary->config.name, "its GTID position went backwards");
+	monitor_new_epoch(m);
+}
+
 /* The primary's position now, and what it proves (locked). */
 static void take_sample(struct watch *w, const struct observation *o, int64_t at_us, uint64_t mark)
 {
 	struct monitor *m = w->m;
-	struct sample *s = &m->history[m->samples % HISTORY];
+	struct gtid_pos pos = o->binlog;
 
 	/* What it applied before it was the primary counts, also where it does not log that. */
-	*s = (struct sample){at_us, o->binlog};
-	s->pos.overflow |= o->slave.overflow;
+	pos.overflow |= o->slave.overflow;
 	for (unsigned i = 0; i < o->slave.n; i++)
-		gtid_pos_add(&s->pos, o->slave.id[i]);
-	m->samples++;
+		gtid_pos_add(&pos, o->slave.id[i]);
+	notice_lost_tail(m, &pos);
+	m->history[m->samples++ % HISTORY] = (struct sample){at_us, pos};
 	m->known = o->known;
-	gtid_live_raise(&w->server->applied, &s->pos);
-	freshness_sampled(m->freshness, mark, &s->pos);
+	gtid_live_raise(&w->server->applied, &pos);
+	freshness_sampled(m->freshness, mark, &pos);
 	for (unsigned i = 0; i < m->n; i++)
 		if (m->watches[i]->role == ROLE_REPLICA)
 			monitor_prove(m->watches[i]);
+	monitor_publish(m);
 }
 
 /* Returns false when a whole check should follow at once. */
@@ -249,6 +270,8 @@ static bool sample(struct watch *w, struct link *l)
 	pthread_mutex_lock(&m->lock);
 	bool primary = m->primary == w && m->primary_up && !atomic_load(&w->gone);
 	unsigned era = w->era;
+	for (unsigned i = 0; i < m->n && primary; i++)
+		live_read(&m->watches[i]->server->applied, &m->watches[i]->at_mark);
 	pthread_mutex_unlock(&m->lock);
 	if (!primary || l->my == NULL)
 		return true;

@@ -18,6 +18,15 @@ void monitor_forget(struct watch *w)
 	atomic_store_explicit(&w->server->fresh_us, 0, memory_order_release);
 }
 
+void live_read(const struct gtid_live *live, struct gtid_pos *out)
+{
+	unsigned n = atomic_load_explicit(&live->n, memory_order_acquire);
+
+	*out = (struct gtid_pos){0};
+	for (unsigned i = 0; i < n; i++)
+		gtid_pos_add(out, (struct gtid){live->at[i].domain, 0, atomic_load(&live->at[i].seq)});
+}
+
 static bool live_covers(const struct gtid_live *live, const struct gtid_pos *pos)
 {
 	for (unsigned i = 0; i < pos->n; i++)
@@ -46,7 +55,7 @@ void monitor_raise(struct watch *w, const struct gtid_pos *pos)
 	struct monitor *m = w->m;
 	struct gtid_pos applied = {0};
 
-	if (m->primary == NULL || m->primary == w)
+	if (m->primary == NULL || m->primary == w || w->diverged)
 		return;
 	known_filter(&m->known, m->primary->seen.server_id, pos, &applied);
 	gtid_live_raise(&w->server->applied, &applied);

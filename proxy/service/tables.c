@@ -26,11 +26,13 @@ struct tables {
 
 static const char schema_sql[] =
 	"PRAGMA temp_store = MEMORY;"
-	"CREATE TABLE servers (name TEXT, address TEXT, role TEXT, state TEXT, weight INTEGER, lag_ms INTEGER, gtid TEXT,"
-	" connections_idle INTEGER, connections_active INTEGER, outstanding INTEGER, drained INTEGER, why TEXT);"
+	"CREATE TABLE servers (name TEXT, address TEXT, role TEXT, state TEXT, weight INTEGER, lag_ms INTEGER,"
+	" gtid TEXT, connections_idle INTEGER, connections_active INTEGER, outstanding INTEGER, drained INTEGER,"
+	" why TEXT);"
 	"CREATE TABLE routes (server TEXT, reason TEXT, count INTEGER, text TEXT);"
 	"CREATE TABLE cache (rule TEXT, table_name TEXT, store TEXT, hits INTEGER, misses INTEGER, bypasses INTEGER,"
-	" fills INTEGER, refused_fills INTEGER, invalidations INTEGER, evictions INTEGER, entries INTEGER, bytes INTEGER);"
+	" fills INTEGER, refused_fills INTEGER, invalidations INTEGER, evictions INTEGER, entries INTEGER,"
+	" bytes INTEGER);"
 	"CREATE TABLE config (section TEXT, key TEXT, value TEXT, default_value TEXT);"
 	"CREATE TABLE events (time TEXT, kind TEXT, server TEXT, text TEXT);"
 	"CREATE TABLE variables (Variable_name TEXT, Value TEXT);"
@@ -123,9 +125,9 @@ static void fill_servers(struct tables *t, const struct topology *topology)
 		print_applied(&s->applied, gtid, sizeof gtid);
 		stats_sum_server_connections(s->id, &idle, &active);
 		bool lag = v->role == ROLE_REPLICA && fresh != 0;
-		insert(t, "servers", lag ? "ssssiisiiiis" : "ssssinsiiiis", s->name, s->address.text, server_role_name(v->role),
-		       server_state_name(v->state), (int64_t)v->weight, (now - fresh) / 1000, gtid, idle, active,
-		       (int64_t)atomic_load(&s->outstanding), (int64_t)v->drained, v->why);
+		insert(t, "servers", lag ? "ssssiisiiiis" : "ssssinsiiiis", s->name, s->address.text,
+		       server_role_name(v->role), server_state_name(v->state), (int64_t)v->weight, (now - fresh) / 1000,
+		       gtid, idle, active, (int64_t)atomic_load(&s->outstanding), (int64_t)v->drained, v->why);
 	}
 }
 
@@ -169,8 +171,10 @@ static void fill_cache(struct tables *t, const struct config *config)
 		for (unsigned s = 0; s < STAT_INVAL_SOURCES; s++)
 			invalidations += stats_sum_invalidations(r->stats_id, s);
 		t->ops->cache_usage(t->ops->arg, i, &entries, &bytes, &evictions);
-		insert(t, "cache", "sssiiiiiiiii", r->name, table, store, (int64_t)stats_sum_cache(r->stats_id, STAT_HIT),
-		       (int64_t)stats_sum_cache(r->stats_id, STAT_MISS), (int64_t)stats_sum_cache(r->stats_id, STAT_BYPASS),
+		insert(t, "cache", "sssiiiiiiiii", r->name, table, store,
+		       (int64_t)stats_sum_cache(r->stats_id, STAT_HIT),
+		       (int64_t)stats_sum_cache(r->stats_id, STAT_MISS),
+		       (int64_t)stats_sum_cache(r->stats_id, STAT_BYPASS),
 		       (int64_t)stats_sum_cache(r->stats_id, STAT_FILL),
 		       (int64_t)stats_sum_cache(r->stats_id, STAT_FILL_REFUSED), (int64_t)invalidations,
 		       (int64_t)evictions, (int64_t)entries, (int64_t)bytes);
@@ -182,7 +186,7 @@ static void fill_option(void *arg, const char *section, const char *key, const c
 	insert(arg, "config", "ssss", section, key, value, def);
 }
 
-static void fill_event(void *arg, const struct event *e)
+static void fill_event(void *arg, const struct history_event *e)
 {
 	char day[32], stamp[48];
 	time_t seconds = (time_t)(e->time_ms / 1000);
@@ -261,7 +265,8 @@ static void add_functions(struct tables *t)
 	};
 
 	for (unsigned i = 0; i < sizeof texts / sizeof *texts; i++)
-		sqlite3_create_function(t->db, texts[i].name, 0, SQLITE_UTF8, (void *)texts[i].text, fn_text, NULL, NULL);
+		sqlite3_create_function(t->db, texts[i].name, 0, SQLITE_UTF8, (void *)texts[i].text, fn_text, NULL,
+					NULL);
 	sqlite3_create_function(t->db, "connection_id", 0, SQLITE_UTF8, t, fn_connection, NULL, NULL);
 	sqlite3_create_function(t->db, "concat", -1, SQLITE_UTF8, NULL, fn_concat, NULL, NULL);
 }
@@ -297,9 +302,14 @@ static int too_late(void *arg)
 static void lock_down(struct tables *t)
 {
 	static const int limits[][2] = {
-		{SQLITE_LIMIT_LENGTH, QUERY_BYTES},   {SQLITE_LIMIT_SQL_LENGTH, 65536}, {SQLITE_LIMIT_COLUMN, TABLES_COLUMNS},
-		{SQLITE_LIMIT_EXPR_DEPTH, 100},       {SQLITE_LIMIT_COMPOUND_SELECT, 50}, {SQLITE_LIMIT_ATTACHED, 0},
-		{SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 500}, {SQLITE_LIMIT_VARIABLE_NUMBER, 100},
+		{SQLITE_LIMIT_LENGTH, QUERY_BYTES},
+		{SQLITE_LIMIT_SQL_LENGTH, 65536},
+		{SQLITE_LIMIT_COLUMN, TABLES_COLUMNS},
+		{SQLITE_LIMIT_EXPR_DEPTH, 100},
+		{SQLITE_LIMIT_COMPOUND_SELECT, 50},
+		{SQLITE_LIMIT_ATTACHED, 0},
+		{SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 500},
+		{SQLITE_LIMIT_VARIABLE_NUMBER, 100},
 	};
 
 	for (unsigned i = 0; i < sizeof limits / sizeof *limits; i++)
@@ -317,8 +327,8 @@ struct tables *tables_open(const struct admin_ops *ops, const struct tables_user
 	sqlite3_hard_heap_limit64(64 << 20); /* of the whole process, which uses sqlite for nothing else */
 	t->ops = ops;
 	t->who = *who;
-	if (sqlite3_open_v2(":memory:", &t->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY, NULL) ==
-	    SQLITE_OK) {
+	if (sqlite3_open_v2(":memory:", &t->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY,
+			    NULL) == SQLITE_OK) {
 		fill(t);
 		add_functions(t);
 		lock_down(t);
@@ -391,7 +401,8 @@ static int failed(struct tables *t, char *err, size_t cap)
 	else
 		snprintf(err, cap, "%s", text);
 	for (unsigned i = 0; i < sizeof later / sizeof *later; i++)
-		if (strncmp(text, missing, sizeof missing - 1) == 0 && strcasecmp(text + sizeof missing - 1, later[i]) == 0)
+		if (strncmp(text, missing, sizeof missing - 1) == 0 &&
+		    strcasecmp(text + sizeof missing - 1, later[i]) == 0)
 			snprintf(err, cap, "no such table: %s comes with a later version of Sidetrack", later[i]);
 	return -1;
 }
