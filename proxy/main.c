@@ -37,7 +37,7 @@ struct daemon {
 	struct freshness *freshness;
 	struct admin *admin;
 	struct metrics *metrics;
-	struct event term, quit, hup, wake, drain;
+	struct event term, quit, hup, wake, drain, first_look;
 	int wake_pipe[2];
 	int64_t drain_until_us;
 	int status;
@@ -302,6 +302,13 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 		log_debug("nothing to read from the wake pipe");
 }
 
+static void on_first_look(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd; /* it is only to wake the loop */
+	(void)what;
+	(void)arg;
+}
+
 /* Roles, accounts and the dictionary are asked before the first client: a login that comes too early would be refused,
  * and a first read would go to the primary. */
 static void wait_for_first_look(struct daemon *d)
@@ -314,12 +321,13 @@ static void wait_for_first_look(struct daemon *d)
 		if (left <= 0)
 			break;
 		struct timeval tv = {.tv_sec = left / 1000000, .tv_usec = left % 1000000};
-		event_base_loopexit(d->base, &tv);
+		event_add(&d->first_look, &tv);
 		event_base_loop(d->base, EVLOOP_ONCE);
 		pthread_mutex_lock(&d->lock);
 		ready = d->accounts_seen && d->catalog != NULL && d->topology != NULL && d->topology->primary >= 0;
 		pthread_mutex_unlock(&d->lock);
 	}
+	event_del(&d->first_look);
 	if (!ready)
 		log_warn("no primary, or not all of what is asked of it, was found in %d ms: listening all the same", FIRST_LOOK_MS);
 }
@@ -361,6 +369,7 @@ static int run(struct daemon *d)
 	event_assign(&d->wake, d->base, d->wake_pipe[0], EV_READ | EV_PERSIST, on_wake, d);
 	event_add(&d->wake, NULL);
 	evtimer_assign(&d->drain, d->base, on_drain, d);
+	evtimer_assign(&d->first_look, d->base, on_first_look, d);
 
 	d->freshness = freshness_new();
 	d->proxy = proxy_new(d->config, d->freshness, &services);

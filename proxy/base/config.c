@@ -39,8 +39,8 @@ const struct config_section config_sections[SECTIONS] = {
 const struct config_option config_options[] = {
 #define CONFIG_SECTION(...)
 #define CONFIG_OPTION(SECTION, key, TYPE, field, def, limits, live, example, help)                                     \
-	{SECTION_##SECTION, key,  TYPE_##TYPE, offsetof(STRUCT_##SECTION, field), sizeof(((STRUCT_##SECTION *)0)->field), \
-	 def,               {UNWRAP limits}, live, example, help},
+	{SECTION_##SECTION, key, TYPE_##TYPE, offsetof(STRUCT_##SECTION, field),                                       \
+	 sizeof(((STRUCT_##SECTION *)0)->field), def, {UNWRAP limits}, live, example, help},
 #include "tbl/config.h"
 #undef CONFIG_SECTION
 #undef CONFIG_OPTION
@@ -104,7 +104,7 @@ struct loader {
 	void (*report)(void *arg, const char *line);
 	void *arg;
 
-	enum config_section_id section; /* the one being read; SECTIONS: none, or an unknown one whose keys are skipped */
+	enum config_section_id section; /* the one being read; SECTIONS: none, or an unknown one, which is skipped */
 	void *at;                       /* its struct */
 	char name[160];                 /* as written */
 	int keys[64];                   /* the line of each option (by row) in this section, 0: not there */
@@ -224,7 +224,8 @@ static void unknown_section(struct loader *l, int line, const char *name, size_t
 	else if (near != NULL)
 		complain(l, line, "unknown section [%.80s]: did you mean [%s%.80s]?", name, near, name + stem);
 	else
-		complain(l, line, "unknown section [%.80s]: expected proxy, admin, server.X, monitor, user.X, cache or cache.X",
+		complain(l, line,
+			 "unknown section [%.80s]: expected proxy, admin, server.X, monitor, user.X, cache or cache.X",
 			 name);
 }
 
@@ -384,7 +385,8 @@ static void override(struct loader *l, const char *option, enum config_section_i
 		complain(l, COMMAND_LINE, "%s: %s", option, why);
 }
 
-static void option_server(struct loader *l, const char *option, const char *name, const char *address, enum config_role role)
+static void option_server(struct loader *l, const char *option, const char *name, const char *address,
+			  enum config_role role)
 {
 	char why[CONFIG_WHY];
 	struct config_server *s = add_server(l, COMMAND_LINE, name);
@@ -434,15 +436,18 @@ static void check_servers(struct loader *l)
 	unsigned primaries = 0;
 
 	if (c->nservers == 0)
-		complain(l, WHOLE_FILE, "no servers: expected --primary ADDR, or [server.X] sections with an address in the file");
+		complain(l, WHOLE_FILE,
+			 "no servers: expected --primary ADDR, or [server.X] sections with an address in the file");
 	for (unsigned i = 0; i < c->nservers; i++) {
 		const struct config_server *s = &c->servers[i];
 		for (unsigned j = 0; s->address.text[0] != '\0' && j < i; j++)
 			if (strcmp(c->servers[j].address.text, s->address.text) == 0)
-				complain(l, l->server_line[i], "server %s has the address of %s: expected another than %s",
-					 s->name, c->servers[j].name, s->address.text);
+				complain(l, l->server_line[i],
+					 "server %s has the address of %s: expected another than %s", s->name,
+					 c->servers[j].name, s->address.text);
 		if (s->role == CONFIG_ROLE_PRIMARY && ++primaries == 2)
-			complain(l, l->server_line[i], "server %s: a second role = primary: expected one at most", s->name);
+			complain(l, l->server_line[i], "server %s: a second role = primary: expected one at most",
+				 s->name);
 	}
 }
 
@@ -454,7 +459,8 @@ static void check_rules(struct loader *l)
 		const struct config_rule *r = &c->rules[i];
 		for (unsigned j = 0; r->table[0] != '\0' && j < i; j++)
 			if (strcmp(c->rules[j].db, r->db) == 0 && strcmp(c->rules[j].table, r->table) == 0)
-				complain(l, l->rule_line[i], "[cache.%s] caches the table of [cache.%s]: expected one rule a table",
+				complain(l, l->rule_line[i],
+					 "[cache.%s] caches the table of [cache.%s]: expected one rule a table",
 					 r->name, c->rules[j].name);
 	}
 }
@@ -482,11 +488,12 @@ static void finish(struct loader *l)
 		c->rules[i].stats_id = stats_rule_id(c->rules[i].name);
 }
 
-struct config *config_load_text(const char *path, char *text, size_t n, bool exposed, const struct config_options *options,
-				void (*report)(void *arg, const char *line), void *arg)
+struct config *config_load_text(const char *path, char *text, size_t n, bool exposed,
+				const struct config_options *options, void (*report)(void *arg, const char *line),
+				void *arg)
 {
-	struct loader l = {.path = path, .exposed = exposed, .resolve = !options->unresolved, .report = report, .arg = arg,
-			   .section = SECTIONS, .config = xcalloc(1, sizeof *l.config)};
+	struct loader l = {.config = xcalloc(1, sizeof *l.config), .path = path, .exposed = exposed,
+			   .resolve = !options->unresolved, .report = report, .arg = arg, .section = SECTIONS};
 	const struct config_sink sink = {&l, on_section, on_setting, on_error};
 
 	_Static_assert(sizeof config_options / sizeof *config_options <= sizeof l.keys / sizeof *l.keys, "keys");
@@ -538,7 +545,8 @@ static char *read_fd(int fd, size_t *n, bool *exposed, const char **why)
 	return NULL;
 }
 
-struct config *config_load(const struct config_options *options, void (*report)(void *arg, const char *line), void *arg)
+struct config *config_load(const struct config_options *options, void (*report)(void *arg, const char *line),
+			   void *arg)
 {
 	if (options->file == NULL)
 		return config_load_text(NULL, NULL, 0, false, options, report, arg);

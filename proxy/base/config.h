@@ -105,14 +105,15 @@ struct config_options {
 /* Reads the file (if any) and the options, checks everything, resolves addresses. Every mistake becomes one line
  * "FILE:LINE: what is wrong, what was expected" through `report(arg, line)`; all are reported, not only the first.
  * Returns a config with one reference, or NULL when anything was wrong. Blocks; not on a worker. */
-struct config *config_load(const struct config_options *options, void (*report)(void *arg, const char *line), void *arg);
+struct config *config_load(const struct config_options *options, void (*report)(void *arg, const char *line),
+			   void *arg);
 struct config *config_ref(struct config *c);
 void config_unref(struct config *c); /* any thread; the last one frees (and wipes passwords) */
 
 /* Names, for people, what differs between two configs but cannot change without a restart (listen, workers, ...).
  * Calls report once an option. */
-void config_report_fixed(const struct config *old, const struct config *new_, void (*report)(void *arg, const char *line),
-			 void *arg);
+void config_report_fixed(const struct config *old, const struct config *new_,
+			 void (*report)(void *arg, const char *line), void *arg);
 
 /* Each option with its value now, passwords as "***": section, key, value, default. For the admin table. */
 void config_visit(const struct config *c,

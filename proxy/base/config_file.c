@@ -148,7 +148,8 @@ static unsigned distance(const char *a, const char *b)
 		unsigned diagonal = row[0];
 		row[0] = i;
 		for (unsigned j = 1; j <= n; j++) {
-			unsigned replace = diagonal + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
+			unsigned replace =
+				diagonal + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
 			unsigned other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
 			diagonal = row[j];
 			row[j] = replace < other ? replace : other;

@@ -45,8 +45,8 @@ void config_visit(const struct config *c,
 		visit_section(&v, SECTION_RULE, c->rules[i].name, &c->rules[i]);
 }
 
-void config_report_fixed(const struct config *old, const struct config *new_, void (*report)(void *arg, const char *line),
-			 void *arg)
+void config_report_fixed(const struct config *old, const struct config *new_,
+			 void (*report)(void *arg, const char *line), void *arg)
 {
 	char before[CONFIG_TEXT], after[CONFIG_TEXT];
 
@@ -72,17 +72,19 @@ static const char *const sample_head[] = {
 	"; Options on the command line override it. Lines that are comments here show the defaults.",
 	";",
 	"; key = value ; a comment begins a line with ; or #, or follows a blank and ; or #",
-	"; A value in \"double\" or 'single' quotes may hold anything; a quote of the same kind inside is written twice.",
+	"; A value in \"double\" or 'single' quotes may hold anything; write such a quote inside twice.",
 	"; Durations take ms, s, m, h, d; sizes take k, m, g.",
 	"; A file that holds a password may not be readable by others: chmod 0640.",
 };
 
 /* Help is wrapped into comment lines; an option is live where it has an example and its section is shown. */
-static void sample_option(const struct config_option *o, bool shown, void (*line)(void *arg, const char *text), void *arg)
+static void sample_option(const struct config_option *o, bool shown, void (*line)(void *arg, const char *text),
+			  void *arg)
 {
 	const char *value = o->example != NULL ? o->example : o->def != NULL ? o->def : "";
 	char *help = xasprintf("; %s%s", o->help, o->live ? "" : " (restart)");
-	char *text = xasprintf("%s%s =%s%s", shown && o->example != NULL ? "" : ";", o->key, value[0] != '\0' ? " " : "", value);
+	char *text = xasprintf("%s%s =%s%s", shown && o->example != NULL ? "" : ";", o->key,
+			       value[0] != '\0' ? " " : "", value);
 
 	line(arg, help);
 	line(arg, text);

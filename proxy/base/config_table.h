@@ -82,7 +82,8 @@ const char *config_nearest(const char *typed, const char *const *words, unsigned
 
 /* config_load on text in memory, for it and for the fuzzer. `path` is for messages; text may be NULL for none;
  * `exposed`: others can read it, so that passwords in it are an error. */
-struct config *config_load_text(const char *path, char *text, size_t n, bool exposed, const struct config_options *options,
-				void (*report)(void *arg, const char *line), void *arg);
+struct config *config_load_text(const char *path, char *text, size_t n, bool exposed,
+				const struct config_options *options, void (*report)(void *arg, const char *line),
+				void *arg);
 
 #endif

@@ -13,7 +13,8 @@
 #include "base/mem.h"
 
 /* The count (or the flag) of these fields stands right after their addresses. */
-#define FOLLOWS(field, n) (offsetof(struct config, n) == offsetof(struct config, field) + sizeof((struct config *)0)->field)
+#define FOLLOWS(field, n)                                                                                              \
+	(offsetof(struct config, n) == offsetof(struct config, field) + sizeof((struct config *)0)->field)
 _Static_assert(FOLLOWS(listen, nlisten) && FOLLOWS(admin, nadmin) && FOLLOWS(http, has_http), "order of struct config");
 
 static int fail(char why[CONFIG_WHY], const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -37,7 +38,8 @@ static void wipe(char **text)
 
 /* --- Addresses -------------------------------------------------------------------------------------------------- */
 
-static int parse_addr(const struct config_option *o, struct addr *out, const char *value, bool resolve, char why[CONFIG_WHY])
+static int parse_addr(const struct config_option *o, struct addr *out, const char *value, bool resolve,
+		      char why[CONFIG_WHY])
 {
 	const char *what;
 
@@ -48,7 +50,8 @@ static int parse_addr(const struct config_option *o, struct addr *out, const cha
 	return 0;
 }
 
-static int set_address(const struct config_option *o, void *field, const char *value, bool resolve, char why[CONFIG_WHY])
+static int set_address(const struct config_option *o, void *field, const char *value, bool resolve,
+		       char why[CONFIG_WHY])
 {
 	return parse_addr(o, field, value, resolve, why);
 }
@@ -63,7 +66,8 @@ static int set_http(const struct config_option *o, void *field, const char *valu
 	return 0;
 }
 
-static int set_listens(const struct config_option *o, void *field, const char *value, bool resolve, char why[CONFIG_WHY])
+static int set_listens(const struct config_option *o, void *field, const char *value, bool resolve,
+		       char why[CONFIG_WHY])
 {
 	struct addr *list = field;
 	unsigned *n = (unsigned *)(list + CONFIG_LISTENS);
@@ -145,7 +149,9 @@ struct unit {
 	uint64_t factor;
 };
 static const struct unit byte_units[] = {{"g", 1ull << 30}, {"m", 1ull << 20}, {"k", 1ull << 10}, {"", 1}, {NULL, 0}};
-static const struct unit time_units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 0}};
+static const struct unit time_units[] = {
+	{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 0},
+};
 
 /* The largest unit that says it exactly. */
 static void print_units(const struct unit *u, uint64_t v, char *text, size_t cap)
@@ -190,7 +196,8 @@ static int set_bytes(const struct config_option *o, void *field, const char *val
 	return set_units(o, field, value, byte_units, "bytes, such as 65536, 64k, 16m or 1g", why);
 }
 
-static int set_duration(const struct config_option *o, void *field, const char *value, bool resolve, char why[CONFIG_WHY])
+static int set_duration(const struct config_option *o, void *field, const char *value, bool resolve,
+			char why[CONFIG_WHY])
 {
 	(void)resolve;
 	return set_units(o, field, value, time_units, "a duration such as 500ms, 10s, 5m, 2h or 1d", why);

@@ -104,7 +104,7 @@ void stats_free(struct stats *s)
 	free(s);
 }
 
-/* --- Counting: the owner is the only writer, so a load and a store do what a locked add would ----------------------- */
+/* --- Counting: the owner is the only writer, so a load and a store do what a locked add would --------------------- */
 
 static inline void add(counter *c, uint64_t n)
 {

@@ -25,8 +25,9 @@ enum stat_route { STAT_PRIMARY, STAT_REPLICA, STAT_CACHE, STAT_ROUTES };
 enum stat_cache { STAT_HIT, STAT_MISS, STAT_BYPASS, STAT_FILL, STAT_FILL_REFUSED, STAT_CACHE_EVENTS };
 enum stat_inval { STAT_INVAL_WRITE, STAT_INVAL_TABLE, STAT_INVAL_DDL, STAT_INVAL_BINLOG, STAT_INVAL_SOURCES };
 enum stat_error { /* sidetrack_errors_total{kind} */
-	STAT_ERR_CLIENT_PROTOCOL, STAT_ERR_SERVER_PROTOCOL, STAT_ERR_AUTH, STAT_ERR_SERVER_CONNECT, STAT_ERR_SERVER_LOST,
-	STAT_ERR_NO_SERVER, STAT_ERR_STORE, STAT_ERR_STORE_TIMEOUT, STAT_ERR_RETRY, STAT_ERR_TIMEOUT, STAT_ERRORS
+	STAT_ERR_CLIENT_PROTOCOL, STAT_ERR_SERVER_PROTOCOL, STAT_ERR_AUTH, STAT_ERR_SERVER_CONNECT,
+	STAT_ERR_SERVER_LOST, STAT_ERR_NO_SERVER, STAT_ERR_STORE, STAT_ERR_STORE_TIMEOUT, STAT_ERR_RETRY,
+	STAT_ERR_TIMEOUT, STAT_ERRORS
 };
 const char *stat_error_name(enum stat_error kind);
 
@@ -39,7 +40,7 @@ void stats_free(struct stats *s);
 /* Owner thread only. */
 void stats_statement(struct stats *s, enum stat_route route, unsigned server, unsigned user, uint64_t microseconds);
 void stats_routed(struct stats *s, unsigned server, enum route_reason reason);
-void stats_would_move(struct stats *s, enum stat_route route); /* mode = observe: what split or cache would have moved */
+void stats_would_move(struct stats *s, enum stat_route route); /* mode = observe: split or cache would have */
 void stats_cache(struct stats *s, unsigned rule, enum stat_cache what);
 void stats_invalidation(struct stats *s, unsigned rule, enum stat_inval source);
 void stats_error(struct stats *s, enum stat_error kind);

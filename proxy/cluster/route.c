@@ -143,6 +143,7 @@ static bool fresh_enough(const struct server *s, const struct freshness *f, cons
 int route_pick(const struct topology *t, const struct freshness *f, const struct route_need *need, unsigned turn, int64_t now_us,
 	       enum route_reason *why)
 {
+	enum route_reason given = *why;
 	int best = -1;
 	int64_t best_cost = 0;
 
@@ -163,5 +164,7 @@ int route_pick(const struct topology *t, const struct freshness *f, const struct
 			best_cost = cost;
 		}
 	}
+	if (best >= 0)
+		*why = given;
 	return best;
 }

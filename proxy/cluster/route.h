@@ -40,7 +40,8 @@ struct route_need { /* what a replica must have */
 	struct gtid fence;      /* of the cache key */
 	uint32_t not_servers;   /* bit a view index: tried and failed */
 };
-/* The index of the readable replica with the fewest outstanding statements by weight, or -1 and why. `turn` breaks
+/* The index of the readable replica with the fewest outstanding statements by weight, or -1 and then `why` says why (else it
+ * is left alone). `turn` breaks
  * ties; the caller counts it up. */
 int route_pick(const struct topology *t, const struct freshness *f, const struct route_need *need, unsigned turn,
 	       int64_t now_us, enum route_reason *why);

@@ -118,12 +118,11 @@ int track_next(struct slice *state, struct track *out)
 		out->value = rd_lenenc_bytes(&in);
 		break;
 	case TRACK_SCHEMA:
-	case TRACK_STATE_CHANGE:
 	case TRACK_CHARACTERISTICS:
 	case TRACK_TRANSACTION_STATE:
 		out->value = rd_lenenc_bytes(&in);
 		break;
-	default:
+	default: /* TRACK_STATE_CHANGE: one character, without a length of its own */
 		out->value = body;
 		break;
 	}
@@ -137,7 +136,10 @@ void track_build(struct buf *b, const struct track *t)
 
 	if (t->type == TRACK_SYSTEM_VARIABLES)
 		buf_put_lenenc_bytes(&body, t->name);
-	buf_put_lenenc_bytes(&body, t->value);
+	if (t->type == TRACK_STATE_CHANGE)
+		buf_put(&body, t->value.p, t->value.n);
+	else
+		buf_put_lenenc_bytes(&body, t->value);
 	buf_put_u8(b, t->type);
 	buf_put_lenenc_bytes(b, buf_slice(&body));
 	buf_fini(&body);

@@ -304,8 +304,8 @@ static void do_show(struct admin_session *s, struct slice rest, struct buf *out)
 	} else if (take(&rest, "TABLES")) {
 		if (take(&rest, "FROM") || take(&rest, "IN"))
 			take_name(&rest, schema, sizeof schema);
-		answer_made(s, "SELECT name AS Tables_in_sidetrack FROM sqlite_schema WHERE type = 'table' ORDER BY name",
-			    none, out);
+		answer_made(s, "SELECT name AS Tables_in_sidetrack FROM sqlite_schema WHERE type = 'table'",
+			    slice_str("ORDER BY name"), out);
 	} else if (take(&rest, "DATABASES") || take(&rest, "SCHEMAS")) {
 		answer_made(s, "SELECT 'sidetrack' AS \"Database\"", none, out);
 	} else if (take(&rest, "VARIABLES")) {

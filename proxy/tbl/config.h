@@ -15,7 +15,7 @@ CONFIG_OPTION(PROXY, "workers", COUNT, workers, NULL, (.min = 1, .max = 256), FI
 CONFIG_OPTION(PROXY, "mode", WORD, mode, "cache", (.words = "observe|split|cache"), LIVE, NULL,
 	"observe: all to the primary, but count what would move; split: reads to replicas; cache: also the cache")
 CONFIG_OPTION(PROXY, "consistency", WORD, consistency, "global", (.words = "global|session|eventual"), LIVE, NULL,
-	"nobody reads a table older than: its last write through this proxy; the session's own last write; any fresh replica")
+	"no read is older than: the table's last write through this proxy; the session's own; any fresh replica")
 CONFIG_OPTION(PROXY, "log_level", WORD, log_level, "info", (.words = "error|warn|info|debug"), LIVE, NULL,
 	"what goes to stderr")
 CONFIG_OPTION(PROXY, "max_connections", COUNT, max_connections, "0", (.max = 1000000), LIVE, NULL,
@@ -40,7 +40,8 @@ CONFIG_OPTION(ADMIN, "listen", LISTENS, admin, NULL, (.port = 6032), FIXED, "127
 	"DBAs, with any MySQL client; separated by commas")
 CONFIG_OPTION(ADMIN, "http", HTTP, http, NULL, (.port = 6080), FIXED, "127.0.0.1:6080",
 	"web page, /metrics, /healthz, /readyz")
-CONFIG_OPTION(ADMIN, "user", TEXT, admin_user, "admin", (.min = 1, .max = 128), LIVE, NULL, "the account of the admin port")
+CONFIG_OPTION(ADMIN, "user", TEXT, admin_user, "admin", (.min = 1, .max = 128), LIVE, NULL,
+	"the account of the admin port")
 CONFIG_OPTION(ADMIN, "password", SECRET, admin_password, NULL, (.min = 1, .max = 256), LIVE, NULL,
 	"without one, only clients on a unix socket may log in")
 
@@ -71,7 +72,7 @@ CONFIG_OPTION(USER, "password", SECRET, password, NULL, (.max = 256), LIVE, NULL
 
 CONFIG_SECTION(CACHE, "cache", NULL, ON, "Where cached answers are kept.")
 CONFIG_OPTION(CACHE, "store", STORE, redis, "memory", (.port = 6379), LIVE, NULL,
-	"memory: this process's own; redis://[user:password@]host:port/db; redis+unix://[user:password@]/path.sock?db=0")
+	"memory: this process's own; redis://[user:password@]host:port/db; redis+unix://[user:password@]/x.sock?db=0")
 CONFIG_OPTION(CACHE, "timeout", DURATION, redis_timeout_ms, "5ms", (.min = 1, .max = 10000), LIVE, NULL,
 	"a lookup in Redis that takes longer is given up, and the statement runs on a server")
 CONFIG_OPTION(CACHE, "memory", BYTES, memory_limit, "64m", (.min = 1 << 20, .max = 1ull << 40), LIVE, NULL,

@@ -143,8 +143,9 @@ static MYSQL *log_in(const struct target *t)
 
 	mysql_options(m, MYSQL_OPT_CONNECT_TIMEOUT, &connect_limit);
 	mysql_options(m, MYSQL_OPT_READ_TIMEOUT, &answer_limit);
-	if (mysql_real_connect(m, t->addr.is_unix ? NULL : t->addr.host, t->user, t->password != NULL ? t->password : "",
-			       t->schema, t->addr.port, t->addr.is_unix ? t->addr.host : NULL, 0) != NULL)
+	if (mysql_real_connect(m, t->addr.is_unix ? NULL : t->addr.host, t->user,
+			       t->password != NULL ? t->password : "", t->schema, t->addr.port,
+			       t->addr.is_unix ? t->addr.host : NULL, 0) != NULL)
 		return m;
 	complain("the admin port at %s: %s", t->addr.text, mysql_error(m));
 	mysql_close(m);
@@ -220,13 +221,17 @@ static int run(MYSQL *m, const char *sql)
 static int do_status(MYSQL *m, char **args)
 {
 	static const char *const parts[][2] = {
-		{NULL, "SELECT \"key\", value FROM config WHERE section = 'proxy' AND \"key\" IN ('listen', 'mode', 'consistency')"},
-		{"Servers", "SELECT name, address, role, state, weight, lag_ms, connections_active AS active, connections_idle AS "
-			    "idle, outstanding, CASE drained WHEN 1 THEN 'drained ' ELSE '' END || why AS note FROM servers"},
-		{"Cache", "SELECT rule, table_name, store, hits, misses, CASE WHEN hits + misses > 0 THEN round(100.0 * hits / "
-			  "(hits + misses), 1) END AS hit_percent, bypasses, invalidations, entries, bytes FROM cache"},
-		{"Routes", "SELECT server, reason, count, round(100.0 * count / (SELECT sum(count) FROM routes), 1) AS percent, "
-			   "text FROM routes ORDER BY count DESC LIMIT 15"},
+		{NULL, "SELECT key, value FROM config"
+		       " WHERE section = 'proxy' AND key IN ('listen', 'mode', 'consistency')"},
+		{"Servers", "SELECT name, address, role, state, weight, lag_ms, connections_active AS active,"
+			    " connections_idle AS idle, outstanding,"
+			    " CASE drained WHEN 1 THEN 'drained ' ELSE '' END || why AS note FROM servers"},
+		{"Cache", "SELECT rule, table_name, store, hits, misses,"
+			  " CASE WHEN hits + misses > 0 THEN round(100.0 * hits / (hits + misses), 1) END"
+			  " AS hit_percent, bypasses, invalidations, entries, bytes FROM cache"},
+		{"Routes", "SELECT server, reason, count,"
+			   " round(100.0 * count / (SELECT sum(count) FROM routes), 1) AS percent, text"
+			   " FROM routes ORDER BY count DESC LIMIT 15"},
 	};
 	int rc = EXIT_DONE;
 
