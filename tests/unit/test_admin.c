@@ -44,7 +44,8 @@ static MYSQL *log_in(const char *user, const char *password, bool tcp)
 	char path[100];
 
 	snprintf(path, sizeof path, "%s/sock", fake.dir);
-	if (mysql_real_connect(m, tcp ? "127.0.0.1" : NULL, user, password, NULL, fake.port, tcp ? NULL : path, 0) == NULL) {
+	if (mysql_real_connect(m, tcp ? "127.0.0.1" : NULL, user, password, NULL, fake.port, tcp ? NULL : path, 0) ==
+	    NULL) {
 		mysql_close(m);
 		return NULL;
 	}
@@ -78,10 +79,12 @@ static void asks(void **state)
 	static const struct {
 		const char *sql, *want; /* want is the beginning of the answer */
 	} rows[] = {
-		{"SELECT name, role, state, weight, drained FROM servers ORDER BY name", "db1|primary|up|1|0\ndb2|replica|up|1|0\n"},
+		{"SELECT name, role, state, weight, drained FROM servers ORDER BY name", "db1|primary|up|1|0\ndb2|"
+											 "replica|up|1|0\n"},
 		{"SELECT lag_ms IS NULL, lag_ms >= 20 FROM servers ORDER BY name", "1|NULL\n0|1\n"},
 		{"SELECT address FROM servers WHERE name = 'db2'", "10.0.0.3:3306\n"},
-		{"SELECT server, reason, count FROM routes ORDER BY count", "|would_move_replica|1\ndb2|read|2\nserver-9|write|3\n"},
+		{"SELECT server, reason, count FROM routes ORDER BY count", "|would_move_replica|1\ndb2|read|2\nserver-"
+									    "9|write|3\n"},
 		{"SELECT rule, table_name, store, hits, misses, invalidations, entries, bytes, evictions FROM cache",
 		 "token|app.t|memory|1|0|1|7|1000|3\n"},
 		{"SELECT value FROM config WHERE section = 'server.db1' AND key = 'address'", "127.0.0.1:1\n"},
@@ -118,11 +121,13 @@ static void asks(void **state)
 		{"WITH x AS (SELECT 1) DELETE FROM servers", "ERR 1064 only SELECT is allowed here"},
 		{"SELECT load_extension('x')", "ERR 1064"},
 		{"SELECT * FROM pragma_database_list", "ERR 1064"},
-		{"WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT n FROM r", "ERR 1064 more than"},
+		{"WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT n FROM r", "ERR 1064 more "
+												    "than"},
 		{"SELECT randomblob(100000000)", "ERR 1064"},
 		{"USE app", "OK"},
 		{"SELECT DATABASE()", "app\n"},
-		{"EXPLAIN ROUTE SELECT * FROM t WHERE a = 'x;'; ", "statement|SELECT * FROM t WHERE a = 'x;'\nschema|app\n"},
+		{"EXPLAIN ROUTE SELECT * FROM t WHERE a = 'x;'; ", "statement|SELECT * FROM t WHERE a = "
+								   "'x;'\nschema|app\n"},
 		{"explain  route", "ERR 1064"},
 		{"EXPLAIN SELECT 1", "ERR 1064"},
 		{"DRAIN db1", "OK"},

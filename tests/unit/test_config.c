@@ -38,7 +38,8 @@ static struct config *load(const char *text, const struct config_options *option
 	char *copy = xstrdup(text);
 
 	buf_clear(&reports);
-	struct config *c = config_load_text("f", copy, strlen(copy), false, options != NULL ? options : &none, report, NULL);
+	const struct config_options *o = options != NULL ? options : &none;
+	struct config *c = config_load_text("f", copy, strlen(copy), false, o, report, NULL);
 	free(copy);
 	return c;
 }
@@ -173,9 +174,9 @@ static void a_full_file(void **state)
 
 static void options_override_the_file(void **state)
 {
-	const struct config_options o = {.listen = "127.0.0.1:7000", .primary = "10.9.9.9", .redis = "redis+unix:///r.sock?db=2",
-					 .admin = "127.0.0.1:7001", .http = "127.0.0.1:7002", .mode = "observe",
-					 .log_level = "error", .workers = 7, .unresolved = true};
+	const struct config_options o = {.listen = "127.0.0.1:7000", .primary = "10.9.9.9",
+					 .redis = "redis+unix:///r.sock?db=2", .admin = "127.0.0.1:7001", .http = "127.0.0.1:7002",
+					 .mode = "observe", .log_level = "error", .workers = 7, .unresolved = true};
 	struct config *c = load(full, &o);
 
 	(void)state;
@@ -197,7 +198,7 @@ static void options_override_the_file(void **state)
 	config_unref(c);
 }
 
-/* --- Mistakes: each text loads as NULL, and says exactly this ------------------------------------------------------- */
+/* --- Mistakes: each text loads as NULL, and says exactly this ----------------------------------------------- */
 
 static const struct {
 	const char *text, *want;
@@ -205,11 +206,12 @@ static const struct {
 	{"", "f: no servers: expected --primary ADDR, or [server.X] sections with an address in the file\n"},
 	{SERVER "[proxy]\nworkrs = 2\n", "f:4: unknown key \"workrs\" in [proxy]: did you mean \"workers\"?\n"},
 	{SERVER "[proxy]\nttl = 2\n", "f:4: unknown key \"ttl\" in [proxy]: it belongs in [cache.X]\n"},
-	{SERVER "[monitor]\nzzzzzz = 2\n", "f:4: unknown key \"zzzzzz\" in [monitor]: expected one of user, password, interval, "
-					   "timeout, max_replica_lag\n"},
+	{SERVER "[monitor]\nzzzzzz = 2\n", "f:4: unknown key \"zzzzzz\" in [monitor]: expected one of user, password, "
+					   "interval, timeout, max_replica_lag\n"},
 	{SERVER "[prxy]\nmode = x\n", "f:3: unknown section [prxy]: did you mean [proxy]?\n"},
 	{SERVER "[sever.b]\naddress = 1\n", "f:3: unknown section [sever.b]: did you mean [server.b]?\n"},
-	{SERVER "[galaxy]\n", "f:3: unknown section [galaxy]: expected proxy, admin, server.X, monitor, user.X, cache or cache.X\n"},
+	{SERVER "[galaxy]\n",
+	 "f:3: unknown section [galaxy]: expected proxy, admin, server.X, monitor, user.X, cache or cache.X\n"},
 	{SERVER "[server]\n", "f:3: [server] needs a name: expected [server.X]\n"},
 	{SERVER "[proxy.x]\n", "f:3: unknown section [proxy.x]: expected [proxy]\n"},
 	{SERVER "[cache.]\n", "f:3: [cache.]: expected a name of 1 to 63 letters, digits, _ - . after cache.\n"},
@@ -225,7 +227,8 @@ static const struct {
 	{SERVER "[proxy]\n" SERVER, "f:4: section [server.a] again: expected once, it is in line 1 already\n"},
 	{SERVER "role = boss\n", "f:3: [server.a] role: \"boss\": expected auto|primary|replica\n"},
 	{SERVER "role =\n", "f:3: [server.a] role: \"\": expected auto|primary|replica\n"},
-	{SERVER "role = primary|replica\n", "f:3: [server.a] role: \"primary|replica\": expected auto|primary|replica\n"},
+	{SERVER "role = primary|replica\n",
+	 "f:3: [server.a] role: \"primary|replica\": expected auto|primary|replica\n"},
 	{SERVER "weight = -1\n", "f:3: [server.a] weight: \"-1\": expected a number from 0 to 1000\n"},
 	{SERVER "weight = 1.5\n", "f:3: [server.a] weight: \"1.5\": expected a number from 0 to 1000\n"},
 	{SERVER "weight = 99999999999999999999999\n",
@@ -237,8 +240,10 @@ static const struct {
 	{SERVER "[monitor]\ninterval = s\n",
 	 "f:4: [monitor] interval: \"s\": expected a duration such as 500ms, 10s, 5m, 2h or 1d\n"},
 	{SERVER "[monitor]\ninterval = 0\n", "f:4: [monitor] interval: \"0\": expected 10ms to 1h\n"},
-	{SERVER "[monitor]\ninterval = 9999999999999d\n", "f:4: [monitor] interval: \"9999999999999d\": expected 10ms to 1h\n"},
-	{SERVER "[cache]\nmemory = 1t\n", "f:4: [cache] memory: \"1t\": expected bytes, such as 65536, 64k, 16m or 1g\n"},
+	{SERVER "[monitor]\ninterval = 9999999999999d\n",
+	 "f:4: [monitor] interval: \"9999999999999d\": expected 10ms to 1h\n"},
+	{SERVER "[cache]\nmemory = 1t\n",
+	 "f:4: [cache] memory: \"1t\": expected bytes, such as 65536, 64k, 16m or 1g\n"},
 	{SERVER "[cache]\nmemory = 1k\n", "f:4: [cache] memory: \"1k\": expected 1m to 1024g\n"},
 	{SERVER "[proxy]\nlisten = h:0\n", "f:4: [proxy] listen: \"h:0\": port must be 1 to 65535\n"},
 	{SERVER "[proxy]\nlisten = h:1, h:1\n", "f:4: [proxy] listen: h:1 is named twice\n"},
@@ -259,13 +264,16 @@ static const struct {
 	 "f:5: [cache.a] key: \"`k`\": expected the name of a column, without quotes\n"},
 	{SERVER "[cache.a]\ntable = d.t\nkey=k\n[cache.b]\ntable = d.t\nkey = j\n",
 	 "f:6: [cache.b] caches the table of [cache.a]: expected one rule a table\n"},
-	{SERVER "[cache]\nstore = rediss://x\n", "f:4: [cache] store: expected memory, redis://[user:password@]host:port/db or "
-						 "redis+unix://[user:password@]/path.sock?db=N\n"},
+	{SERVER "[cache]\nstore = rediss://x\n",
+	 "f:4: [cache] store: expected memory, redis://[user:password@]host:port/db "
+	 "or redis+unix://[user:password@]/path.sock?db=N\n"},
 	{SERVER "[cache]\nstore = redis://h/x\n",
 	 "f:4: [cache] store: bad database number: expected memory, redis://[user:password@]host:port/db or "
 	 "redis+unix://[user:password@]/path.sock?db=N\n"},
-	{SERVER "[cache]\nstore = redis://:p%zz@h\n", "f:4: [cache] store: a bad % escape before the @: expected %xx\n"},
-	{SERVER "[cache]\nstore = redis://p@h\n", "f:4: [cache] store: before the @ expected user:password or :password\n"},
+	{SERVER "[cache]\nstore = redis://:p%zz@h\n",
+	 "f:4: [cache] store: a bad % escape before the @: expected %xx\n"},
+	{SERVER "[cache]\nstore = redis://p@h\n",
+	 "f:4: [cache] store: before the @ expected user:password or :password\n"},
 	{"[server.a]\naddress=\nweight=x\n", "f:2: [server.a] address: \"\": the address is empty\n"
 					     "f:3: [server.a] weight: \"x\": expected a number from 0 to 1000\n"},
 };
@@ -282,15 +290,16 @@ static void mistakes_name_their_line(void **state)
 
 static void mistakes_on_the_command_line(void **state)
 {
-	const struct config_options o = {.primary = "h:x", .replica = {"a", "a:3306"}, .nreplica = 2, .mode = "fast", .workers = -1,
-					 .unresolved = true};
+	const struct config_options o = {.primary = "h:x", .replica = {"a", "a:3306"}, .nreplica = 2, .mode = "fast",
+					 .workers = -1, .unresolved = true};
 
 	(void)state;
 	assert_null(load(SERVER, &o));
 	assert_string_equal(reported(), "command line: --mode: \"fast\": expected observe|split|cache\n"
 					"command line: --workers: \"-1\": expected a number from 1 to 256\n"
 					"command line: --primary: \"h:x\": port must be 1 to 65535\n"
-					"command line: server replica2 has the address of replica1: expected another than a:3306\n");
+					"command line: server replica2 has the address of replica1: expected another "
+					"than a:3306\n");
 }
 
 static void nul_bytes_and_long_names(void **state)
@@ -359,8 +368,9 @@ static void files(void **state)
 	buf_clear(&reports);
 	assert_null(config_load(&o, report, NULL));
 	snprintf(want, sizeof want,
-		 "%s:5: [monitor] password: others can read this file, which holds a password: expected mode 0640 or stricter "
-		 "(chmod o-rwx)\n%s:7: [cache] store: others can read this file, which holds a password: expected mode 0640 or "
+		 "%s:5: [monitor] password: others can read this file, which holds a password: expected mode 0640 or "
+		 "stricter (chmod o-rwx)\n"
+		 "%s:7: [cache] store: others can read this file, which holds a password: expected mode 0640 or "
 		 "stricter (chmod o-rwx)\n", path, path);
 	assert_string_equal(reported(), want);
 
@@ -431,8 +441,9 @@ static void names_what_a_reload_cannot_change(void **state)
 	(void)state;
 	buf_clear(&reports);
 	config_report_fixed(a, b, report, NULL);
-	assert_string_equal(reported(), "[proxy] listen stays \"127.0.0.1:6033, /run/s/mysql.sock, [::1]:6033\": \"127.0.0.1:1\" "
-					"needs a restart\n[proxy] workers stays \"2\": \"3\" needs a restart\n");
+	assert_string_equal(reported(), "[proxy] listen stays \"127.0.0.1:6033, /run/s/mysql.sock, [::1]:6033\": "
+					"\"127.0.0.1:1\" needs a restart\n"
+					"[proxy] workers stays \"2\": \"3\" needs a restart\n");
 	buf_clear(&reports);
 	config_report_fixed(a, a, report, NULL);
 	assert_string_equal(reported(), "");

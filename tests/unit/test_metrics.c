@@ -140,9 +140,11 @@ static void status(void **state)
 
 	(void)state;
 	assert_non_null(j);
-	assert_int_equal(json_unpack(j, "{s:s,s:I,s:{s:{s:I},s:{s:I}},s:[{s:s}],s:[{s:s}],s:[{s:s}]}", "mode", &mode, "clients",
-				     &clients, "statements", "primary", "count", &count, "replica", "would_move", &moved,
-				     "servers", "name", &name, "routes", "reason", &reason, "cache", "rule", &rule), 0);
+	assert_int_equal(json_unpack(j, "{s:s,s:I,s:{s:{s:I},s:{s:I}},s:[{s:s}],s:[{s:s}],s:[{s:s}]}", "mode", &mode,
+				     "clients", &clients, "statements", "primary", "count", &count, "replica",
+				     "would_move", &moved, "servers", "name", &name, "routes", "reason", &reason,
+				     "cache", "rule", &rule),
+			 0);
 	assert_string_equal(mode, "cache");
 	assert_string_equal(name, "db1");
 	assert_string_equal(rule, "token");

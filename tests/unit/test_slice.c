@@ -44,7 +44,8 @@ static void integers_are_little_endian(void **state)
 
 static void reads_in_order(void **state)
 {
-	const uint8_t bytes[] = "\x07\x01\x02\x01\x02\x03\x01\x02\x03\x04\x01\x02\x03\x04\x05\x06\x07\x08name\0ab\x03xyzrest";
+	const uint8_t bytes[] = "\x07\x01\x02\x01\x02\x03\x01\x02\x03\x04\x01\x02\x03\x04\x05\x06\x07\x08name\0ab\x03xy"
+				"zrest";
 	struct reader r = reader_of(slice_of(bytes, sizeof bytes - 1));
 
 	(void)state;
@@ -63,8 +64,8 @@ static void reads_in_order(void **state)
 	assert_false(r.bad);
 }
 
-/* Reads past the end: each is bad, gives zero, and so does everything after it. Bytes are on the heap, exactly sized, so
- * that a read too far is seen by the sanitizer. */
+/* Reads past the end: each is bad, gives zero, and so does everything after it. Bytes are on the heap, exactly sized,
+ * so that a read too far is seen by the sanitizer. */
 static void the_end_is_sticky(void **state)
 {
 	(void)state;
@@ -102,8 +103,8 @@ static void lenenc_round_trips(void **state)
 		uint64_t value;
 		size_t bytes;
 	} rows[] = {
-		{0, 1}, {250, 1}, {251, 3}, {252, 3}, {255, 3}, {0xffff, 3}, {0x10000, 4}, {0xffffff, 4}, {0x1000000, 9},
-		{UINT32_MAX, 9}, {UINT64_MAX, 9},
+		{0, 1},	      {250, 1},	     {251, 3},	     {252, 3},	      {255, 3},	       {0xffff, 3},
+		{0x10000, 4}, {0xffffff, 4}, {0x1000000, 9}, {UINT32_MAX, 9}, {UINT64_MAX, 9},
 	};
 
 	(void)state;

@@ -102,7 +102,8 @@ static void ids_past_the_limits_are_other(void **state)
 	stats_free(s);
 }
 
-/* Every value lands in the first bucket whose bound is not less, and bounds grow by an eighth or less than an octave. */
+/* Every value lands in the first bucket whose bound is not less, and bounds grow by an eighth or less than an octave.
+ */
 static void buckets_hold_what_their_bounds_say(void **state)
 {
 	(void)state;
