@@ -732,6 +732,70 @@ static void test_password(void **state)
 	assert_string_equal(redis_do("EXISTS st:{app.token}e"), "0"); /* database 0 */
 }
 
+static size_t nonsense(char *out)
+{
+	static const char *const pieces[] = {"*", "$", ":", "\r\n", "+OK\r\n", "-ERR x\r\n", "-OOM\r\n", "$-1\r\n",
+					     "*-1\r\n", "$5\r\nhello\r\n", "*2\r\n", "*5\r\n", ":1\r\n", ":2\r\n",
+					     ":4\r\n", "$0\r\n\r\n", "$99999999999\r\n", "*1000\r\n", "\0", "\xff"};
+	size_t n = 0;
+	for (uint64_t left = model_rnd(30); left; left--) {
+		const char *piece = pieces[model_rnd(sizeof pieces / sizeof pieces[0])];
+		size_t len = *piece ? strlen(piece) : 1;
+		memcpy(out + n, piece, len);
+		n += len;
+	}
+	return n;
+}
+
+static size_t good_handshake(char *out)
+{
+	char info[128];
+	snprintf(info, sizeof info, "run_id:%040d\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n", 7);
+	size_t n = (size_t)sprintf(out, "$%zu\r\n%s\r\n", strlen(info), info);
+	for (unsigned i = 0; i < 5; i++)
+		n += (size_t)sprintf(out + n, "$40\r\n%040u\r\n", i);
+	return n;
+}
+
+/* Bytes that make no sense, in the handshake or after it: the connection goes, and everyone is answered. */
+static void test_a_server_that_talks_nonsense(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct cache_key k = key_of("a", 1);
+	char real[sizeof sock], bytes[2048];
+	proxy_close(p);
+	memcpy(real, sock, sizeof real);
+	snprintf(sock, sizeof sock, "%s/fake.sock", folder);
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	memcpy(un.sun_path, sock, sizeof sock);
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	assert_int_equal(bind(listener, (struct sockaddr *)&un, sizeof un), 0);
+	assert_int_equal(listen(listener, 16), 0);
+	srandom(11);
+	for (unsigned i = 0; i < 200; i++) {
+		struct result got, gone;
+		proxy_open(p, 5000);
+		int peer = accept(listener, NULL, NULL);
+		size_t n = i % 4 ? good_handshake(bytes) : 0;
+		assert_int_equal(send(peer, bytes, n, MSG_NOSIGNAL), n);
+		if (n)
+			proxy_ready(p);
+		start_look(p, &k, &got);
+		start_drop(p, "a", CACHE_AFTER, gtid(5), &gone);
+		redis_flush(p->redis);
+		n = nonsense(bytes);
+		send(peer, bytes, n, MSG_NOSIGNAL);
+		close(peer);
+		wait_until(strncmp(p->status, "redis down", 10) == 0);
+		assert_true(got.done && gone.done);
+		assert_int_equal(p->slots[SLOT].unconfirmed, 0);
+		proxy_close(p);
+	}
+	close(listener);
+	memcpy(sock, real, sizeof sock);
+}
+
 #define redis_test(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -755,6 +819,7 @@ int main(void)
 		redis_test(test_eviction_policy),
 		redis_test(test_replica_is_refused),
 		redis_test(test_password),
+		redis_test(test_a_server_that_talks_nonsense),
 	};
 	log_set_level(LOG_LEVEL_ERROR); /* connections that break are what is tested here */
 	return cmocka_run_group_tests(tests, NULL, NULL);
