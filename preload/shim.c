@@ -49,30 +49,35 @@ static void complain(const struct rules_error *err)
 		return; /* stderr is closed: there is nobody to tell */
 }
 
-/* --no-children: the variables end with this program. In place, as the constructor may run before libc's allocator. */
+/* The list without our own library, in place; the one before keeps no separator. */
+static void leave_list(char *list)
+{
+	char *own = strstr(list, "libsidetrack"), *start = own, *end;
+
+	if (own == NULL)
+		return;
+	while (start > list && start[-1] != ':' && start[-1] != ' ')
+		start--;
+	end = own + strcspn(own, ": ");
+	if (*end != '\0')
+		end++;
+	else if (start > list)
+		start--;
+	memmove(start, end, strlen(end) + 1);
+}
+
+/* --no-children: the variables end with this program. */
 static void leave_environment(void)
 {
 	char **to = environ;
 
 	for (char **from = environ; *from != NULL; from++) {
-		if (strncmp(*from, "LD_PRELOAD=", 11) == 0) {
-			char *own = strstr(*from, "libsidetrack");
-			char *start = own;
+		bool preload = strncmp(*from, "LD_PRELOAD=", 11) == 0;
 
-			while (start != NULL && start > *from + 11 && start[-1] != ':' && start[-1] != ' ')
-				start--;
-			if (start != NULL) {
-				char *end = own + strcspn(own, ": ");
-
-				end += *end != '\0';
-				memmove(start, end, strlen(end) + 1);
-			}
-			if ((*from)[11] == '\0')
-				continue;
-		} else if (strncmp(*from, "SIDETRACK_", 10) == 0) {
-			continue;
-		}
-		*to++ = *from;
+		if (preload)
+			leave_list(*from + 11);
+		if (strncmp(*from, "SIDETRACK_", 10) != 0 && !(preload && (*from)[11] == '\0'))
+			*to++ = *from;
 	}
 	*to = NULL;
 }

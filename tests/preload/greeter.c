@@ -3,9 +3,11 @@
  * The servers of the shim's tests: says its name to whoever connects, then sends back what it is sent.
  *     greeter real=127.0.0.1:0 proxy=127.0.0.1:0 proxy6=[::1]:0 sock=/tmp/x.sock head!=127.0.0.1:0
  * prints "name address" for each once it listens. A name with "!" expects a PROXY protocol v2 header first, and adds
- * what the header says to its greeting. Ends when its stdin does.
+ * what the header says to its greeting. One with "?" hangs: it accepts nobody, and its queue is full. Ends when its
+ * stdin does.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -28,7 +30,7 @@ union any {
 
 struct listener {
 	const char *name;
-	bool header;
+	bool header, hangs;
 	int fd;
 };
 
@@ -90,10 +92,15 @@ static void open_listener(struct listener *l, char *spec)
 	n = parse(address, &a);
 	l->fd = socket(a.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(l->fd, &a.sa, n) < 0 || listen(l->fd, 1024) < 0)
+	l->hangs = spec[strlen(spec) - 1] == '?';
+	if (bind(l->fd, &a.sa, n) < 0 || listen(l->fd, l->hangs ? 0 : 1024) < 0)
 		die(address);
 	n = sizeof(a);
 	getsockname(l->fd, &a.sa, &n);
+	for (int i = 0; l->hangs && i < 4; i++)
+		if (connect(socket(a.sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0), &a.sa, n) < 0 && errno != EINPROGRESS &&
+		    errno != EAGAIN)
+			die("fill the queue");
 	format(&a, text, sizeof(text));
 	printf("%s %s\n", l->name, text);
 }
@@ -180,7 +187,7 @@ int main(int argc, char **argv)
 	signal(SIGCHLD, SIG_IGN);
 	for (int i = 0; i < n; i++) {
 		open_listener(&l[i], argv[i + 1]);
-		p[i] = (struct pollfd){.fd = l[i].fd, .events = POLLIN};
+		p[i] = (struct pollfd){.fd = l[i].hangs ? -1 : l[i].fd, .events = POLLIN};
 	}
 	fflush(stdout);
 	fclose(stdout);
@@ -189,8 +196,11 @@ int main(int argc, char **argv)
 		for (int i = 0; i < n; i++) {
 			int fd = p[i].revents != 0 ? accept(l[i].fd, NULL, NULL) : -1;
 
-			if (fd >= 0 && fork() == 0)
+			if (fd >= 0 && fork() == 0) {
+				for (int j = 0; j < n; j++)
+					close(l[j].fd);
 				serve(&l[i], fd);
+			}
 			if (fd >= 0)
 				close(fd);
 		}
