@@ -123,6 +123,8 @@ static void asks(void **state)
 		{"SELECT * FROM pragma_database_list", "ERR 1064"},
 		{"WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT n FROM r", "ERR 1064 more "
 												    "than"},
+		{"WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r",
+		 "ERR 1064 the query took longer than 2000 ms"},
 		{"SELECT randomblob(100000000)", "ERR 1064"},
 		{"USE app", "OK"},
 		{"SELECT DATABASE()", "app\n"},
@@ -192,6 +194,37 @@ static void commands(void **state)
 	mysql_close(m);
 }
 
+/* Anything at all as a login or a command: an error or a closed connection, and the port goes on. */
+static void garbage(void **state)
+{
+	static const uint8_t heads[][8] = {
+		{0, 0, 0, 1}, {1, 0, 0, 1, 0}, {4, 0, 0, 1, 0xff, 0xff, 0xff, 0xff}, {0xff, 0xff, 0xff, 1}, {32, 0, 0, 1, 0, 2, 0, 0},
+	};
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)fake.port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	uint8_t bytes[256], back[1024];
+	uint32_t random = 1;
+
+	(void)state;
+	for (unsigned round = 0; round < 300; round++) {
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof in), 0);
+		for (unsigned i = 0; i < sizeof bytes; i++)
+			bytes[i] = (uint8_t)((random = random * 1103515245 + 12345) >> 16);
+		memcpy(bytes, heads[round % (sizeof heads / sizeof *heads)], sizeof *heads);
+		assert_true(send(fd, bytes, 8 + bytes[200] % 240, MSG_NOSIGNAL) > 0);
+		shutdown(fd, SHUT_WR);
+		while (recv(fd, back, sizeof back, 0) > 0)
+			;
+		close(fd);
+	}
+	MYSQL *m = log_in("dba", "s3cret ;x", true);
+	assert_null(m); /* the password in the file ends before the comment */
+	m = log_in("dba", "s3cret", true);
+	assert_non_null(m);
+	mysql_close(m);
+}
+
 static void logins(void **state)
 {
 	struct config *without = make_config(NULL), *with = fake.config;
@@ -239,6 +272,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(asks),
 		cmocka_unit_test(commands),
+		cmocka_unit_test(garbage),
 		cmocka_unit_test(logins),
 		cmocka_unit_test(too_many),
 	};

@@ -175,7 +175,8 @@ static void a_full_file(void **state)
 static void options_override_the_file(void **state)
 {
 	const struct config_options o = {.listen = "127.0.0.1:7000", .primary = "10.9.9.9",
-					 .redis = "redis+unix:///r.sock?db=2", .admin = "127.0.0.1:7001", .http = "127.0.0.1:7002",
+					 .redis = "redis+unix:///r.sock?db=2", .admin = "127.0.0.1:7001",
+					 .http = "127.0.0.1:7002",
 					 .mode = "observe", .log_level = "error", .workers = 7, .unresolved = true};
 	struct config *c = load(full, &o);
 
