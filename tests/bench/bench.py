@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 
@@ -21,6 +22,7 @@ QUICK = {"TARGETS": "direct haproxy split memory", "CONNS": "1 32", "ROUNDS": "2
 FULL = {"TARGETS": "direct haproxy floor split memory redis", "CONNS": "1 32 512", "ROUNDS": "5", "SECONDS": "2",
         "PARTS": "table idle slow classifier"}
 SYSCALLS = {"TARGETS": "haproxy floor split memory redis", "CONNS": "1 32", "ROUNDS": "1", "SECONDS": "3", "PARTS": ""}
+FAILURES = (RuntimeError, OSError, subprocess.TimeoutExpired)  # of one target: the others go on
 ROUTE = {"split": "replica", "memory": "cache", "redis": "cache"}  # where a target's statements must be answered
 
 
@@ -80,7 +82,7 @@ class Bench:
         for name in self.settings.targets:
             try:
                 up.append(self.start(name))
-            except (RuntimeError, OSError) as e:
+            except FAILURES as e:
                 say(f"left out: {name}: {e}")
         return up
 
@@ -100,7 +102,7 @@ class Bench:
         label = f"round {n + 1}, {conns} connections, {protocol}: {target.name}"
         try:
             numbers = self.load.run(target, conns, protocol, seconds=self.settings.seconds)
-        except RuntimeError as e:
+        except FAILURES as e:
             say(f"{label}: FAILED: {target.why_dead() or e}")
             return
         problem = trouble(target.name, numbers)
@@ -128,7 +130,7 @@ class Bench:
                 measure.wait_ready(self.load, target)
                 results[name] = run(target)
                 target.stop()
-            except (RuntimeError, OSError) as e:
+            except FAILURES as e:
                 say(f"{part}: {name}: FAILED: {e}")
         return results
 
