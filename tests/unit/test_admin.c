@@ -198,7 +198,8 @@ static void commands(void **state)
 static void garbage(void **state)
 {
 	static const uint8_t heads[][8] = {
-		{0, 0, 0, 1}, {1, 0, 0, 1, 0}, {4, 0, 0, 1, 0xff, 0xff, 0xff, 0xff}, {0xff, 0xff, 0xff, 1}, {32, 0, 0, 1, 0, 2, 0, 0},
+		{0, 0, 0, 1}, {1, 0, 0, 1, 0}, {4, 0, 0, 1, 0xff, 0xff, 0xff, 0xff}, {0xff, 0xff, 0xff, 1},
+		{32, 0, 0, 1, 0, 2, 0, 0},
 	};
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)fake.port),
 				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
