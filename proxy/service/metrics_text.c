@@ -54,7 +54,7 @@ static void put_statements(struct buf *out, const struct topology *t)
 	}
 }
 
-/* Fine buckets are summed up to powers of two from 16 us to 67 s: bounds of fine buckets, so nothing is guessed. */
+/* Fine buckets are summed up to 16, 24, 32, 48 ... us to 67 s: bounds of fine buckets, so that nothing is guessed. */
 static void put_latency(struct buf *out)
 {
 	family(out, "sidetrack_statement_seconds", "histogram",
@@ -65,8 +65,8 @@ static void put_latency(struct buf *out)
 		unsigned b = 0;
 
 		stats_sum_latency(route, &l);
-		for (unsigned exponent = 4; exponent <= 26; exponent++) {
-			uint64_t bound = UINT64_C(1) << exponent;
+		for (unsigned i = 8; i <= 52; i++) {
+			uint64_t bound = (i % 2 == 0 ? UINT64_C(4) : UINT64_C(6)) << (i / 2 - 2);
 			while (stats_bucket_bound(b) <= bound)
 				below += l.bucket[b++];
 			buf_printf(out, "sidetrack_statement_seconds_bucket{route=\"%s\",le=\"%.9g\"} %" PRIu64 "\n",
