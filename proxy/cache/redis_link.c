@@ -181,14 +181,10 @@ static void link_close(struct redis *r)
 	memset(r->settling, 0, sizeof r->settling);
 }
 
-/* The connection is gone: what Redis may not have got is owed before anyone hears of it. */
-static void link_lost(struct redis *r, const char *why)
+/* What Redis may not have got is owed before anyone hears of it. */
+static void link_drop(struct redis *r)
 {
 	struct cache_call *lookups = NULL, *invalidations = NULL;
-	if (r->state == LINK_READY)
-		log_warn("redis %s: %s", r->addr.text, why);
-	say_status(r, why);
-	r->hooks.error(r->hooks.arg, STAT_ERR_STORE);
 	link_close(r);
 	for (; r->head < r->tail; r->head++) {
 		struct item *item = item_at(r, r->head);
@@ -199,8 +195,17 @@ static void link_lost(struct redis *r, const char *why)
 		give_up(item, &lookups, &invalidations);
 	}
 	r->scan = r->head;
-	later(r);
 	answer_given_up(r, lookups, invalidations);
+}
+
+static void link_lost(struct redis *r, const char *why)
+{
+	if (r->state == LINK_READY)
+		log_warn("redis %s: %s", r->addr.text, why);
+	say_status(r, why);
+	r->hooks.error(r->hooks.arg, STAT_ERR_STORE);
+	link_drop(r);
+	later(r);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg);
@@ -491,8 +496,7 @@ struct redis *redis_new(struct event_base *base, const struct config *config, co
 
 void redis_free(struct redis *r)
 {
-	link_lost(r, "the store was closed");
-	link_close(r);
+	link_drop(r);
 	event_free(r->readable);
 	event_free(r->writable);
 	event_free(r->deadline);
