@@ -124,6 +124,8 @@ static void explained_step(struct parse *ps, const struct token *t)
 {
 	if (t->kw == KW_ANALYZE)
 		opaque(ps, SQL_OTHER);
+	else if (t->type == TOK_USER_VAR)
+		ps->flags |= SQLF_USER_VAR | SQLF_USER_VAR_SET; /* EXPLAIN .. INTO @v */
 }
 
 /* ANALYZE, EXPLAIN ANALYZE: the statement behind it is run, but its answer is about times. */
@@ -158,13 +160,18 @@ static void note_set_target(struct parse *ps, struct slice name)
 {
 	static const char *const once[] = {"insert_id", "last_insert_id", "identity", "rand_seed1", "rand_seed2",
 					   "timestamp"};
+	static const char *const reading[] = {"sql_mode", "character_set_client", "names", "character", "charset"};
 
 	if (has_prefix(name, "session_track_"))
 		ps->flags |= SQLF_SET_TRACKING;
 	if (has_prefix(name, "pseudo_"))
 		ps->flags |= SQLF_SET_ONCE;
-	if ((ps->flags & SQLF_SET_STATEMENT) && slice_ieq(name, "sql_mode"))
-		parse_unreadable(ps); /* may change how the rest is read */
+	for (size_t i = 0; i < sizeof(reading) / sizeof(reading[0]); i++)
+		if (slice_ieq(name, reading[i])) {
+			ps->rereads = true;
+			if (ps->flags & SQLF_SET_STATEMENT)
+				parse_unreadable(ps);
+		}
 	for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++)
 		if (slice_ieq(name, once[i]))
 			ps->flags |= SQLF_SET_ONCE;
@@ -446,6 +453,7 @@ void parse_start(struct parse *ps, const struct token *t)
 		break;
 	case KW_USE:
 		kind_is(ps, SQL_USE, skip_step);
+		ps->rereads = true;
 		break;
 	case KW_KILL:
 		kind_is(ps, SQL_KILL, skip_step);
@@ -491,6 +499,7 @@ static void parse_init(struct parse *ps, struct slice text, unsigned text_mode, 
 	lex_init(&ps->lx, text, text_mode);
 	ps->out = out;
 	ps->at = ps->nows = 0;
+	ps->rereads = false;
 	ps->where = ps->assign = ps->on_duplicate = ps->into = (struct place){NULL, 0};
 	digest_init(&ps->digest, NULL, 0);
 	out->kind = SQL_EMPTY;
@@ -528,6 +537,8 @@ static void parse_text(struct parse *ps)
 		}
 		if (t->type == TOK_PARAM)
 			count_param(ps->out);
+		if (ps->kind == SQL_EMPTY && ps->rereads)
+			ps->out->flags |= SQLF_UNREADABLE | SQLF_TABLES_OVERFLOW;
 		if (ps->kind == SQL_EMPTY && statements > 0) /* a semicolon at the end alone does not count */
 			ps->out->flags |= SQLF_MULTI;
 		ps->step(ps, t);

@@ -106,6 +106,10 @@ static bool is_grammar_here(const struct parse *ps, const struct token *word)
 		return before == '=' || before == '<' || before == '>' || (before >= TOK_LE && before <= TOK_NULL_SAFE);
 	case KW_COLUMNS:
 		return f->json_table;
+	case KW_SQL_NO_CACHE:
+	case KW_SQL_CACHE:
+	case KW_SQL_BUFFER_RESULT:
+		return parse_prev(ps, 2)->kw == KW_SELECT || parse_prev(ps, 2)->kw == KW_DISTINCT;
 	case KW_DATETIME:
 	case KW_TEXT:
 	case KW_JSON:

@@ -3,7 +3,8 @@
  * MariaDB 10.11's built-in functions that are not reserved words: FUNCTION(NAME, lexical flags, what it makes a
  * statement depend on). KWF_FUNC: found by name, also with a blank before the parenthesis. KWF_GRAMMAR: a function only
  * when the parenthesis follows at once, else the name of a stored function (unless sql_mode has IGNORE_SPACE). A
- * function that is neither here nor reserved is reported as unknown. Checked against information_schema.SQL_FUNCTIONS.
+ * function that is neither here nor reserved is reported as unknown. The two XML functions read user variables from
+ * inside their XPath ($@name). Checked against information_schema.SQL_FUNCTIONS.
  */
 FUNCTION(ABS, KWF_FUNC, 0)
 FUNCTION(ACOS, KWF_FUNC, 0)
@@ -83,7 +84,7 @@ FUNCTION(ENCRYPT, KWF_FUNC, SQLF_NONDET)
 FUNCTION(EXP, KWF_FUNC, 0)
 FUNCTION(EXPORT_SET, KWF_FUNC, 0)
 FUNCTION(EXTRACT, KWF_GRAMMAR, 0)
-FUNCTION(EXTRACTVALUE, KWF_FUNC, 0)
+FUNCTION(EXTRACTVALUE, KWF_FUNC, SQLF_USER_VAR)
 FUNCTION(FIELD, KWF_FUNC, 0)
 FUNCTION(FIND_IN_SET, KWF_FUNC, 0)
 FUNCTION(FIRST_VALUE, KWF_GRAMMAR, 0)
@@ -370,7 +371,7 @@ FUNCTION(UNCOMPRESS, KWF_FUNC, 0)
 FUNCTION(UNCOMPRESSED_LENGTH, KWF_FUNC, 0)
 FUNCTION(UNHEX, KWF_FUNC, 0)
 FUNCTION(UNIX_TIMESTAMP, KWF_FUNC, SQLF_NOW)
-FUNCTION(UPDATEXML, KWF_FUNC, 0)
+FUNCTION(UPDATEXML, KWF_FUNC, SQLF_USER_VAR)
 FUNCTION(UPPER, KWF_FUNC, 0)
 FUNCTION(USER, KWF_FUNC, SQLF_NONDET)
 FUNCTION(UUID, KWF_FUNC, SQLF_NONDET)

@@ -3,7 +3,7 @@
  * Words of MariaDB's and MySQL's grammar that the classifier must know: KEYWORD(WORD, lexical flags, what a statement
  * that uses it as a value depends on). Reserved words cannot be names or functions; the others are here because
  * a statement's kind or clauses hang on them. Checked against information_schema.KEYWORDS of MariaDB 10.11. A word is
- * either here or in functions.h.
+ * either here or in functions.h. DEFAULT(column) may draw from a sequence that is the column's default.
  */
 KEYWORD(ACCESSIBLE, KWF_RESERVED, 0)
 KEYWORD(ADD, KWF_RESERVED, 0)
@@ -51,7 +51,7 @@ KEYWORD(CONVERT, KWF_RESERVED, 0)
 KEYWORD(CREATE, KWF_RESERVED, 0)
 KEYWORD(CROSS, KWF_RESERVED, 0)
 KEYWORD(CURRENT_DATE, KWF_RESERVED | KWF_BARE, SQLF_NOW)
-KEYWORD(CURRENT_ROLE, KWF_RESERVED | KWF_BARE, SQLF_NONDET)
+KEYWORD(CURRENT_ROLE, KWF_RESERVED | KWF_BARE, SQLF_SESSION_FUNC)
 KEYWORD(CURRENT_TIME, KWF_RESERVED | KWF_BARE, SQLF_NOW)
 KEYWORD(CURRENT_TIMESTAMP, KWF_RESERVED | KWF_BARE, SQLF_NOW)
 KEYWORD(CURRENT_USER, KWF_RESERVED | KWF_BARE, SQLF_NONDET)
@@ -68,7 +68,7 @@ KEYWORD(DEALLOCATE, 0, 0)
 KEYWORD(DEC, KWF_RESERVED, 0)
 KEYWORD(DECIMAL, KWF_RESERVED, 0)
 KEYWORD(DECLARE, KWF_RESERVED, 0)
-KEYWORD(DEFAULT, KWF_RESERVED, 0)
+KEYWORD(DEFAULT, KWF_RESERVED, SQLF_SEQUENCE)
 KEYWORD(DEFINER, 0, 0)
 KEYWORD(DELAYED, KWF_RESERVED, 0)
 KEYWORD(DELETE, KWF_RESERVED, 0)

@@ -64,7 +64,6 @@ USE no_such_db;
 SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'raised by hand', MYSQL_ERRNO = 12345;
 SELECT * FROM mysql.user;
 SET GLOBAL max_connections = 5;
-KILL 999999999;
 
 -- --- warnings ---
 SELECT 1/0;
