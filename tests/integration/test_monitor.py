@@ -324,6 +324,19 @@ def test_the_old_primary_is_kept_when_there_are_two(lab):
         wait_until(lambda: m.has("primary=replica,up") and m.readable(lab.primary))
 
 
+def test_a_hung_primary_expires_proofs(lab):
+    one, two = lab.replicas
+    with Monitor(lab) as m:
+        wait_until(lambda: m.has("primary=replica1") and m.readable(two))
+        one.signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: not m.readable(two), "proofs expire")
+            wait_until(lambda: m.has("primary=none", "replica1=primary,down", "replica2=replica,up"))
+        finally:
+            one.signal(signal.SIGCONT)
+        wait_until(lambda: m.has("primary=replica1", "epoch=1") and m.readable(two), "all is well again")
+
+
 def test_a_dead_primary_leaves_a_gap_and_returns(lab):
     one, two = lab.replicas
     with Monitor(lab) as m:
@@ -335,6 +348,25 @@ def test_a_dead_primary_leaves_a_gap_and_returns(lab):
         one.sql("SET GLOBAL read_only = 0")
         wait_until(lambda: m.has("primary=replica1", "epoch=1") and m.readable(two), "all is well again")
         assert m.events("primary_back") and len(m.events("no_primary")) == 1
+
+
+def test_a_primary_that_lost_its_tail_is_another_history(lab):
+    one, two = lab.replicas
+    with Monitor(lab) as m:
+        wait_until(lambda: m.has("primary=replica1") and m.readable(two))
+        for _ in range(5):
+            gtid = write(lab, one)
+        m.ask("wrote", "members", gtid)
+        wait_until(lambda: m.covered("members", two))
+        domain, server, sequence = gtid.split("-")
+        kept = "%s-%s-%d" % (domain, server, int(sequence) - 3)
+        one.sql("RESET MASTER", "SET GLOBAL gtid_slave_pos = ''", "SET GLOBAL gtid_binlog_state = '%s'" % kept)
+        wait_until(lambda: m.events("replica_diverged", two.name) and m.has("epoch=2"))
+        wait_until(lambda: not m.readable(two))
+        m.ask("wrote", "members", write(lab, one))
+        assert not m.covered("members", two)
+        two.sql("STOP SLAVE", "RESET MASTER", "SET GLOBAL gtid_slave_pos = '%s'" % kept, "START SLAVE")
+        wait_until(lambda: m.readable(two) and m.covered("members", two), "it was rebuilt")
 
 
 if __name__ == "__main__":
