@@ -456,14 +456,19 @@ static void cte_token(struct parse *ps, struct frame *f, const struct token *t)
 	}
 }
 
+/* What stands behind a dot: sequence.nextval, under sql_mode=ORACLE also when it is quoted. */
+static void member(struct parse *ps, struct slice name)
+{
+	if (name.n == 7 && (slice_ieq(name, "nextval") || slice_ieq(name, "currval") || slice_ieq(name, "lastval")))
+		ps->flags |= SQLF_SEQUENCE;
+}
+
 static void word(struct parse *ps, struct frame *f, const struct token *t)
 {
 	const struct token *before = parse_prev(ps, 1);
 
 	if (before->type == '.') {
-		if (t->text.n == 7 && (slice_ieq(t->text, "nextval") || slice_ieq(t->text, "currval") ||
-				       slice_ieq(t->text, "lastval")))
-			ps->flags |= SQLF_SEQUENCE;
+		member(ps, t->text);
 		if (parse_prev(ps, 2)->type == TOK_SYS_VAR)
 			parse_note_sys_var(ps, t->text);
 	} else if (f->clause == CL_TABLE) {
@@ -536,6 +541,8 @@ void query_step(struct parse *ps, const struct token *t)
 		cte_token(ps, f, t);
 	} else if (t->type == TOK_WORD) {
 		word(ps, f, t);
+	} else if (t->type == TOK_QUOTED && parse_prev(ps, 1)->type == '.') {
+		member(ps, t->text);
 	} else if (t->type == TOK_QUOTED && f->clause == CL_TABLE) {
 		ps->name = *t;
 		f->clause = CL_NAME;
