@@ -39,8 +39,9 @@ TEST_BIN = os.path.abspath(os.environ.get("TEST_BIN", os.path.join(ROOT, "build/
 LIMIT = 60  # seconds that something may take on a busy machine before a test says it failed
 
 
-def wait_until(condition, what="", limit=LIMIT):
+def wait_until(condition, what="", limit=None):
     """Calls condition until it answers something true, which is returned; an exception in it counts as not yet."""
+    limit = limit or LIMIT
     end = time.monotonic() + limit
     error = None
     while True:
@@ -261,151 +262,6 @@ class Proxy:
         wait_until(lambda: self.log().count("configuration loaded again") > done
                    or self.log().count("the old one stays") > refused, "the log tells of the reload")
         return self.log().count("configuration loaded again") > done
-
-    def connect(self, user="app", **more):
-        return connect_to(port=self.port, user=user, **more)
-
-    def root(self, **more):
-        more.setdefault("db", None)
-        return connect_to(sock=self.sock, user="root", **more)
-
-    def sql(self, *statements):
-        """As root; the rows of the last statement."""
-        with self.root() as c:
-            for statement in statements:
-                answer = rows(c, statement)
-            return answer
-
-    def status(self, name):
-        """A SHOW GLOBAL STATUS counter, as a number: who really ran the statements."""
-        return int(self.sql("SHOW GLOBAL STATUS LIKE '%s'" % name)[0][1])
-
-    def down(self, sig="KILL"):
-        self.lab.command("down", self.name, sig)
-
-    def up(self):
-        self.lab.command("up", self.name)
-
-    def signal(self, sig):
-        os.kill(self.pid, sig)
-
-
-class Lab:
-    """Lab(replicas=2, rows=2000, delay={1: 3}, max_connections=N, redis_memory="64mb", skip_name_resolve=True)"""
-
-    def __init__(self, replicas=2, rows=2000, delay=None, **options):
-        self.dir = tempfile.mkdtemp(prefix="st-lab-")
-        command = [LAB_SH, "start", self.dir, "--owner", str(os.getpid())]
-        command += ["--replicas", str(replicas), "--rows", str(rows)]
-        for number, seconds in (delay or {}).items():
-            command += ["--delay", "%s:%s" % (seconds, number)]
-        for option, given in options.items():
-            command += ["--" + option.replace("_", "-")] + ([] if given is True else [str(given)])
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-        self.primary = Server(self, "primary")
-        self.replicas = [Server(self, "replica%d" % (n + 1)) for n in range(replicas)]
-        self.redis = Server(self, "redis")
-
-    def command(self, *words):
-        subprocess.run([LAB_SH, words[0], self.dir] + list(words[1:]), check=True, stdin=subprocess.DEVNULL)
-
-    def redis_cli(self, *words):
-        done = subprocess.run(["redis-cli", "-s", self.redis.sock] + list(words), check=True, stdout=subprocess.PIPE)
-        return done.stdout.decode().strip()
-
-    def sync(self):
-        """Until every replica that runs has applied what the primary has now."""
-        gtid = self.primary.sql("SELECT @@gtid_binlog_pos")[0][0]
-        for replica in self.replicas:
-            assert replica.sql("SELECT MASTER_GTID_WAIT('%s', %d)" % (gtid, LIMIT))[0][0] == 0, replica.name
-
-    def stop(self):
-        subprocess.run([LAB_SH, "stop", self.dir], check=False, stdin=subprocess.DEVNULL)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-
-def make_config(lab, ports, directory, changes):
-    """The configuration of a proxy before this lab as {section: {key: value}}; changes override, None removes."""
-    config = {
-        "proxy": {"listen": "127.0.0.1:%d, %s/mysql.sock" % (ports[0], directory), "workers": 2, "mode": "cache"},
-        "admin": {"listen": "127.0.0.1:%d" % ports[1], "http": "127.0.0.1:%d" % ports[2], "user": "admin",
-                  "password": "lab-admin"},
-        "server.primary": {"address": lab.primary.address},
-        "monitor": {"user": "monitor", "password": "lab-monitor", "interval": "100ms", "max_replica_lag": "1s"},
-        "cache": {"store": "redis://127.0.0.1:%d/0" % lab.redis.port},
-        "cache.token": {"table": "app.access_token", "key": "token", "expires": "expires_at", "ttl": "10m",
-                        "negative_ttl": "5s"},
-    }
-    for replica in lab.replicas:
-        config["server." + replica.name] = {"address": replica.address}
-    for section, keys in changes.items():
-        if keys is None:
-            config.pop(section, None)
-            continue
-        mine = config.setdefault(section, {})
-        mine.update(keys)
-        for key in [k for k in mine if mine[k] is None]:
-            del mine[key]
-    return config
-
-
-class Proxy:
-    """A running sidetrack. changes: {"proxy": {"mode": "split"}, "cache.token": None, ...} over make_config()'s."""
-
-    def __init__(self, lab, changes=None, binary=None, ready=True):
-        self.lab, self.changes, self.binary = lab, changes or {}, binary or SIDETRACK
-        self.dir = tempfile.mkdtemp(prefix="st-proxy-")
-        self.sock = os.path.join(self.dir, "mysql.sock")
-        self.process = None
-        for _ in range(5):  # a port may be taken between our look and the proxy's bind
-            self.port, self.admin_port, self.http_port = free_port(), free_port(), free_port()
-            try:
-                return self.start(ready)
-            except AssertionError:
-                self.stop()
-                if "ddress already in use" not in self.log():
-                    raise
-        raise AssertionError("no free port: " + self.log())
-
-    def start(self, ready=True):
-        """Waits until statements run and every server that is up is known to be."""
-        self.write_config()
-        with open(os.path.join(self.dir, "log"), "ab") as log:
-            self.process = subprocess.Popen([self.binary, "-c", os.path.join(self.dir, "sidetrack.conf")],
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_until(lambda: self.process.poll() is not None or self.ping(), "the proxy answers")
-        assert self.process.poll() is None, "the proxy ended:\n" + self.log()
-        if ready:
-            wait_until(lambda: self.metric("sidetrack_server_up") == 1 + len(self.lab.replicas), "all servers are up")
-
-    def ping(self):
-        with socket.create_connection(("127.0.0.1", self.port), LIMIT):
-            return True
-
-    def write_config(self):
-        config = make_config(self.lab, (self.port, self.admin_port, self.http_port), self.dir, self.changes)
-        path = os.path.join(self.dir, "sidetrack.conf")
-        with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
-            for section, keys in config.items():
-                f.write("[%s]\n" % section + "".join("%s = %s\n" % pair for pair in keys.items()) + "\n")
-        os.rename(path + ".new", path)
-
-    def reload(self, changes):
-        """Further changes, by SIGHUP; returns when the log says that it was done (True) or refused (False)."""
-        for section, keys in changes.items():
-            if keys is None or self.changes.get(section) is None:
-                self.changes[section] = keys
-            else:
-                self.changes[section].update(keys)
-        seen = self.log().lower().count("reload")
-        self.write_config()
-        self.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: self.log().lower().count("reload") > seen, "the log tells of the reload")
 
     def connect(self, user="app", **more):
         return connect_to(port=self.port, user=user, **more)
