@@ -9,6 +9,7 @@
 #       --delay SECONDS:N            replica N applies that much later (repeatable)
 #       --max-connections N          of each MariaDB, default 1000
 #       --redis-memory SIZE          Redis' maxmemory, default 64mb
+#       --redis-policy WORD          its maxmemory-policy, default noeviction: no fence may be evicted
 #       --skip-name-resolve          as the MariaDB option
 #       --owner PID                  stops the lab when that process is gone, however it ended
 #   lab.sh stop DIR                  stops all and removes the data; DIR itself too when nothing else is in it
@@ -111,7 +112,7 @@ lab_write_redis_conf() { # DIR PORT
 		save ""
 		appendonly no
 		maxmemory $lab_redis_memory
-		maxmemory-policy allkeys-lru
+		maxmemory-policy $lab_redis_policy
 	CONF
 }
 
@@ -279,7 +280,8 @@ lab_start() { # DIR; options in lab_* variables
 }
 
 lab_start_options() { # OPTION...; sets lab_* variables
-	lab_replicas=2 lab_rows=200000 lab_max_connections=1000 lab_redis_memory=64mb lab_skip_name_resolve="" lab_owner=""
+	lab_replicas=2 lab_rows=200000 lab_max_connections=1000 lab_redis_memory=64mb lab_redis_policy=noeviction
+	lab_skip_name_resolve="" lab_owner=""
 	declare -gA lab_delay=()
 	while [ $# -gt 0 ]; do
 		case $1 in
@@ -288,6 +290,7 @@ lab_start_options() { # OPTION...; sets lab_* variables
 		--delay) lab_delay[${2#*:}]=${2%%:*} ;;
 		--max-connections) lab_max_connections=$2 ;;
 		--redis-memory) lab_redis_memory=$2 ;;
+		--redis-policy) lab_redis_policy=$2 ;;
 		--owner) lab_owner=$2 ;;
 		--skip-name-resolve) lab_skip_name_resolve=1; shift; continue ;;
 		*) lab_fail "unknown option $1"; return 2 ;;
@@ -298,7 +301,7 @@ lab_start_options() { # OPTION...; sets lab_* variables
 
 lab_main() {
 	local command=${1-} dir=${2-}
-	[ -n "$dir" ] || { sed -n '4,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; return 2; }
+	[ -n "$dir" ] || { sed -n '4,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; return 2; }
 	mkdir -p "$dir" && dir=$(cd "$dir" && pwd) || return 1
 	shift 2
 	case $command in

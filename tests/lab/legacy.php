@@ -13,7 +13,7 @@
 [, $kind, $host, $port, $user, $password, $db, $tokens, $rate] = $argv;
 mysqli_report(MYSQLI_REPORT_ERROR | MYSQLI_REPORT_STRICT);
 
-const HOT = 500; // tokens that nine of ten checks ask for
+const HOT = 200; // tokens that nine of ten checks ask for
 const CHECK = 'SELECT member_id, scope, expires_at FROM access_token WHERE token = ? AND revoked = 0 AND expires_at > NOW()';
 
 /* Each class is one way of talking to the database; query() returns the rows of a SELECT, [] for anything else. */

@@ -75,13 +75,13 @@ start_proxy() {
 	lab_fail "sidetrack does not start"
 }
 
-start_clients() { # KIND...
-	local kind n=0
-	for kind in "$@"; do
+start_clients() { # KIND:RATE...
+	local client n=0
+	for client in "$@"; do
 		n=$((n + 1))
 		mkdir "$dir/client$n"
-		setsid php "$here/legacy.php" "$kind" 127.0.0.1 "$mysql_port" "$LAB_APP_USER" "$LAB_APP_PASSWORD" "$LAB_DB" \
-			"$LAB_ROWS" "${RUN_RATE:-100}" </dev/null >"$dir/client$n/out" 2>"$dir/client$n/err" &
+		setsid php "$here/legacy.php" "${client%:*}" 127.0.0.1 "$mysql_port" "$LAB_APP_USER" "$LAB_APP_PASSWORD" "$LAB_DB" \
+			"$LAB_ROWS" "${client#*:}" </dev/null >"$dir/client$n/out" 2>"$dir/client$n/err" &
 		echo $! > "$dir/client$n/pid"
 		disown # or bash tells of its end
 	done
@@ -103,7 +103,7 @@ echo "Starting a MariaDB primary, two replicas and Redis, all private to this ru
 "$here/lab.sh" start "$dir" --owner $$ && . "$dir/env" || exit 1
 start_proxy || exit 1
 say_where
-start_clients text text prepared prepared pdo pdo page page
+start_clients text:150 text:150 prepared:150 prepared:150 pdo:150 pdo:150 page:30 page:30
 trap 'kill -TERM "$show" 2>/dev/null' INT TERM HUP
 php "$here/show.php" "$dir/proxy/sidetrack.conf" "$(lab_pid "$dir" proxy)" "http://127.0.0.1:$http_port/metrics" \
 	"$dir/client*/out" "${RUN_SECONDS:-0}" &
