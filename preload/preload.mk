@@ -59,7 +59,8 @@ $(BUILD)/preload/%: tests/preload/%.c
 
 # For the top's test target: what has to be there first, and what is run then.
 PRELOAD_TESTS := $(OBJ)/preload/test_rules $(OBJ)/preload/stress \
-	"tests/preload/test_shim.sh $(OBJ)/preload/sidetrack-run" tests/preload/test_programs.sh
+	"tests/preload/test_shim.sh $(OBJ)/preload/sidetrack-run" \
+	tests/preload/test_redirect.sh tests/preload/test_programs.py
 preload-aids: shim $(PRELOAD_SAN) $(PRELOAD_AIDS) $(PRELOAD_MUSL_AID)
 preload-test: preload-aids
 	@tests/run.sh $(PRELOAD_TESTS)

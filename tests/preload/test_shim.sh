@@ -44,10 +44,10 @@ probe() { # MODE PROBE-ARGS...: the line that it prints. Options of sidetrack-ru
 	local mode=$1
 	shift
 	case $mode in
-	preload) timeout 10 "$run" --mode preload --to "$to" $opts -- "$aids/probe" "$@" 2>&1 ;;
-	musl) timeout 10 "$run" --mode preload --to "$to" $opts -- "$aids/probe-musl" "$@" 2>&1 ;;
-	seccomp) timeout 10 "$supervisor" --mode seccomp --to "$to" $opts -- "$aids/probe" "$@" 2>&1 ;;
-	static) timeout 10 "$supervisor" --to "$to" $opts -- "$aids/probe-static" "$@" 2>&1 ;;
+	preload) timeout 60 "$run" --mode preload --to "$to" $opts -- "$aids/probe" "$@" 2>&1 ;;
+	musl) timeout 60 "$run" --mode preload --to "$to" $opts -- "$aids/probe-musl" "$@" 2>&1 ;;
+	seccomp) timeout 60 "$supervisor" --mode seccomp --to "$to" $opts -- "$aids/probe" "$@" 2>&1 ;;
+	static) timeout 60 "$supervisor" --to "$to" $opts -- "$aids/probe-static" "$@" 2>&1 ;;
 	esac
 }
 
