@@ -307,7 +307,7 @@ static void ddl_step(struct parse *ps, const struct token *t)
 
 static void truncate_step(struct parse *ps, const struct token *t)
 {
-	ps->target = true;
+	ps->target = ps->writes = true;
 	ps->step = ddl_names_step;
 	if (t->kw != KW_TABLE)
 		ddl_names_step(ps, t);
@@ -330,7 +330,7 @@ static void execute_step(struct parse *ps, const struct token *t)
 	mention_step(ps, t);
 }
 
-static void unlock_or_release(struct parse *ps, const struct token *t)
+static void release_step(struct parse *ps, const struct token *t)
 {
 	if (t->kw != KW_SAVEPOINT)
 		opaque(ps, SQL_OTHER);
@@ -345,13 +345,6 @@ static void start_query(struct parse *ps, const struct token *t)
 	query_step(ps, t);
 }
 
-static void start_write(struct parse *ps, enum sql_kind kind, enum clause clause, enum clause after)
-{
-	ps->kind = kind;
-	ps->writes = true;
-	query_begin(ps, clause, after);
-}
-
 static void start_ddl(struct parse *ps, const struct token *t)
 {
 	ps->verb = t->kw;
@@ -359,111 +352,89 @@ static void start_ddl(struct parse *ps, const struct token *t)
 	kind_is(ps, SQL_DDL, ddl_step);
 }
 
+static void start_call(struct parse *ps, const struct token *t)
+{
+	(void)t;
+	opaque(ps, SQL_CALL);
+}
+
+static void start_execute(struct parse *ps, const struct token *t)
+{
+	(void)t;
+	opaque(ps, SQL_EXECUTE);
+	ps->step = execute_step;
+}
+
+static void start_compound(struct parse *ps, const struct token *t)
+{
+	(void)t;
+	opaque(ps, SQL_COMPOUND);
+}
+
+static void start_use(struct parse *ps, const struct token *t)
+{
+	(void)t;
+	kind_is(ps, SQL_USE, skip_step);
+	ps->rereads = true;
+}
+
+static void start_do(struct parse *ps, const struct token *t)
+{
+	(void)t;
+	ps->kind = SQL_DO;
+	query_begin(ps, CL_EXPR, CL_FROM);
+}
+
+static void start_write(struct parse *ps, const struct token *t)
+{
+	ps->kind = t->kw == KW_INSERT ? SQL_INSERT : t->kw == KW_REPLACE ? SQL_REPLACE :
+		   t->kw == KW_UPDATE ? SQL_UPDATE : SQL_DELETE;
+	ps->writes = true;
+	query_begin(ps, ps->kind == SQL_DELETE ? CL_EXPR : CL_TABLE,
+		    ps->kind == SQL_INSERT || ps->kind == SQL_REPLACE ? CL_TARGET : CL_FROM);
+}
+
+/* By a statement's first word: `start` is called with it, or else the kind is known and `step` reads the rest. */
+static const struct start {
+	enum sql_kind kind;
+	void (*step)(struct parse *ps, const struct token *t);
+	void (*start)(struct parse *ps, const struct token *t);
+} starts[KW_COUNT_ALL] = {
+	[KW_SELECT] = {.start = start_query}, [KW_WITH] = {.start = start_query}, [KW_VALUES] = {.start = start_query},
+	[KW_TABLE] = {.start = start_query}, [KW_INSERT] = {.start = start_write}, [KW_REPLACE] = {.start = start_write},
+	[KW_UPDATE] = {.start = start_write}, [KW_DELETE] = {.start = start_write}, [KW_DO] = {.start = start_do},
+	[KW_CREATE] = {.start = start_ddl}, [KW_ALTER] = {.start = start_ddl}, [KW_DROP] = {.start = start_ddl},
+	[KW_RENAME] = {.start = start_ddl}, [KW_GRANT] = {.start = start_ddl}, [KW_REVOKE] = {.start = start_ddl},
+	[KW_OPTIMIZE] = {.start = start_ddl}, [KW_REPAIR] = {.start = start_ddl}, [KW_CHECK] = {.start = start_ddl},
+	[KW_CHECKSUM] = {.start = start_ddl}, [KW_FLUSH] = {.start = start_ddl}, [KW_RESET] = {.start = start_ddl},
+	[KW_INSTALL] = {.start = start_ddl}, [KW_UNINSTALL] = {.start = start_ddl}, [KW_CACHE] = {.start = start_ddl},
+	[KW_BACKUP] = {.start = start_ddl}, [KW_CALL] = {.start = start_call}, [KW_EXECUTE] = {.start = start_execute},
+	[KW_IF] = {.start = start_compound}, [KW_CASE] = {.start = start_compound}, [KW_LOOP] = {.start = start_compound},
+	[KW_REPEAT] = {.start = start_compound}, [KW_WHILE] = {.start = start_compound},
+	[KW_FOR] = {.start = start_compound}, [KW_DECLARE] = {.start = start_compound}, [KW_USE] = {.start = start_use},
+	[KW_LOAD] = {SQL_LOAD, load_step, NULL}, [KW_TRUNCATE] = {SQL_TRUNCATE, truncate_step, NULL},
+	[KW_ANALYZE] = {SQL_DDL, analyze_step, NULL}, [KW_EXPLAIN] = {SQL_SHOW, explain_step, NULL},
+	[KW_DESC] = {SQL_SHOW, explain_step, NULL}, [KW_DESCRIBE] = {SQL_SHOW, explain_step, NULL},
+	[KW_SHOW] = {SQL_SHOW, show_step, NULL}, [KW_SET] = {SQL_SET, set_first_step, NULL},
+	[KW_BEGIN] = {SQL_BEGIN, begin_step, NULL}, [KW_START] = {SQL_OTHER, start_step, NULL},
+	[KW_COMMIT] = {SQL_COMMIT, end_transaction_step, NULL}, [KW_ROLLBACK] = {SQL_ROLLBACK, end_transaction_step, NULL},
+	[KW_SAVEPOINT] = {SQL_SAVEPOINT, skip_step, NULL}, [KW_RELEASE] = {SQL_SAVEPOINT, release_step, NULL},
+	[KW_GET] = {SQL_SHOW_DIAG, diagnostics_step, NULL}, [KW_PREPARE] = {SQL_PREPARE, execute_step, NULL},
+	[KW_DEALLOCATE] = {SQL_DEALLOCATE, skip_step, NULL}, [KW_HANDLER] = {SQL_HANDLER, skip_step, NULL},
+	[KW_LOCK] = {SQL_LOCK, skip_step, NULL}, [KW_UNLOCK] = {SQL_UNLOCK, skip_step, NULL},
+	[KW_XA] = {SQL_XA, skip_step, NULL}, [KW_KILL] = {SQL_KILL, skip_step, NULL},
+};
+
 void parse_start(struct parse *ps, const struct token *t)
 {
-	switch (t->type == '(' ? KW_SELECT : t->kw) {
-	case KW_SELECT: case KW_WITH: case KW_VALUES: case KW_TABLE:
-		start_query(ps, t);
-		break;
-	case KW_INSERT:
-		start_write(ps, SQL_INSERT, CL_TABLE, CL_TARGET);
-		break;
-	case KW_REPLACE:
-		start_write(ps, SQL_REPLACE, CL_TABLE, CL_TARGET);
-		break;
-	case KW_UPDATE:
-		start_write(ps, SQL_UPDATE, CL_TABLE, CL_FROM);
-		break;
-	case KW_DELETE:
-		start_write(ps, SQL_DELETE, CL_EXPR, CL_FROM);
-		break;
-	case KW_DO:
-		ps->kind = SQL_DO;
-		query_begin(ps, CL_EXPR, CL_FROM);
-		break;
-	case KW_LOAD:
-		kind_is(ps, SQL_LOAD, load_step);
-		break;
-	case KW_TRUNCATE:
-		ps->writes = true;
-		kind_is(ps, SQL_TRUNCATE, truncate_step);
-		break;
-	case KW_CREATE: case KW_ALTER: case KW_DROP: case KW_RENAME: case KW_GRANT: case KW_REVOKE: case KW_OPTIMIZE:
-	case KW_REPAIR: case KW_CHECK: case KW_CHECKSUM: case KW_FLUSH: case KW_RESET: case KW_INSTALL:
-	case KW_UNINSTALL: case KW_CACHE: case KW_BACKUP:
-		start_ddl(ps, t);
-		break;
-	case KW_ANALYZE:
-		kind_is(ps, SQL_DDL, analyze_step);
-		break;
-	case KW_EXPLAIN: case KW_DESC: case KW_DESCRIBE:
-		kind_is(ps, SQL_SHOW, explain_step);
-		break;
-	case KW_SHOW:
-		kind_is(ps, SQL_SHOW, show_step);
-		break;
-	case KW_SET:
-		kind_is(ps, SQL_SET, set_first_step);
-		break;
-	case KW_BEGIN:
-		kind_is(ps, SQL_BEGIN, begin_step);
-		break;
-	case KW_START:
-		kind_is(ps, SQL_OTHER, start_step);
-		break;
-	case KW_COMMIT:
-		kind_is(ps, SQL_COMMIT, end_transaction_step);
-		break;
-	case KW_ROLLBACK:
-		kind_is(ps, SQL_ROLLBACK, end_transaction_step);
-		break;
-	case KW_SAVEPOINT:
-		kind_is(ps, SQL_SAVEPOINT, skip_step);
-		break;
-	case KW_RELEASE:
-		kind_is(ps, SQL_SAVEPOINT, unlock_or_release);
-		break;
-	case KW_GET:
-		kind_is(ps, SQL_SHOW_DIAG, diagnostics_step);
-		break;
-	case KW_CALL:
-		opaque(ps, SQL_CALL);
-		break;
-	case KW_EXECUTE:
-		opaque(ps, SQL_EXECUTE);
-		ps->step = execute_step;
-		break;
-	case KW_PREPARE:
-		kind_is(ps, SQL_PREPARE, execute_step);
-		break;
-	case KW_DEALLOCATE:
-		kind_is(ps, SQL_DEALLOCATE, skip_step);
-		break;
-	case KW_HANDLER:
-		kind_is(ps, SQL_HANDLER, skip_step);
-		break;
-	case KW_LOCK:
-		kind_is(ps, SQL_LOCK, skip_step);
-		break;
-	case KW_UNLOCK:
-		kind_is(ps, SQL_UNLOCK, skip_step);
-		break;
-	case KW_XA:
-		kind_is(ps, SQL_XA, skip_step);
-		break;
-	case KW_USE:
-		kind_is(ps, SQL_USE, skip_step);
-		ps->rereads = true;
-		break;
-	case KW_KILL:
-		kind_is(ps, SQL_KILL, skip_step);
-		break;
-	case KW_IF: case KW_CASE: case KW_LOOP: case KW_REPEAT: case KW_WHILE: case KW_FOR: case KW_DECLARE:
-		opaque(ps, SQL_COMPOUND);
-		break;
-	default:
+	const struct start *s = &starts[t->type == '(' ? KW_SELECT : t->kw];
+
+	if (s->start != NULL)
+		s->start(ps, t);
+	else if (s->step != NULL)
+		kind_is(ps, s->kind, s->step);
+	else
 		opaque(ps, SQL_OTHER);
-	}
 }
 
 static void statement_init(struct parse *ps)

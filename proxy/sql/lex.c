@@ -371,7 +371,9 @@ static void read_operator(struct lex *lx, struct token *out)
 	out->text = slice_of(lx->p, 1);
 	if (is(*lx->p, CONTROL) || (*lx->p == '\\'))
 		lx->bad = true;
-	for (size_t i = 0; i < sizeof(operators) / sizeof(operators[0]); i++)
+	uint8_t second = peek(lx, 1);
+	bool longer = second == '=' || second == '>' || second == '<' || second == '&' || second == '|';
+	for (size_t i = 0; longer && i < sizeof(operators) / sizeof(operators[0]); i++)
 		if (*lx->p == (uint8_t)operators[i].text[0] && (size_t)(lx->end - lx->p) >= operators[i].len &&
 		    memcmp(lx->p, operators[i].text, operators[i].len) == 0) {
 			out->type = operators[i].type;

@@ -254,6 +254,40 @@ static void update_word(struct parse *ps, struct frame *f, const struct token *t
 	}
 }
 
+/* A keyword that begins no clause, but says something of the statement. */
+static void flag_word(struct parse *ps, struct frame *f, const struct token *t)
+{
+	switch (t->kw) {
+	case KW_UPDATE:
+		update_word(ps, f, t);
+		break;
+	case KW_LOCK:
+		ps->flags |= SQLF_LOCKING;
+		break;
+	case KW_SHARE:
+		if (parse_prev(ps, 1)->kw == KW_FOR)
+			ps->flags |= SQLF_LOCKING;
+		break;
+	case KW_SYSTEM_TIME:
+		ps->flags |= SQLF_SUBQUERY; /* history: not the rows of now */
+		break;
+	case KW_SQL_NO_CACHE:
+		ps->flags |= SQLF_SQL_CACHE;
+		break;
+	case KW_SQL_CALC_FOUND_ROWS:
+		ps->flags |= SQLF_CALC_FOUND_ROWS;
+		break;
+	case KW_DELETE: case KW_DROP: case KW_CREATE: case KW_ALTER: case KW_CALL: case KW_GRANT: case KW_REVOKE:
+	case KW_RENAME: case KW_KILL: case KW_LOAD: case KW_PURGE:
+		parse_unreadable(ps); /* no such word in any clause: not a text that we understand */
+		break;
+	default:
+		if ((kw_table[t->kw].flags & KWF_BARE) ||
+		    ((kw_table[t->kw].flags & KWF_ORACLE_BARE) && (ps->lx.mode & SQL_ORACLE)))
+			depend_on(ps, t->kw);
+	}
+}
+
 /* A keyword where values, names and further clauses may stand. */
 static void clause_word(struct parse *ps, struct frame *f, const struct token *t)
 {
@@ -314,19 +348,6 @@ static void clause_word(struct parse *ps, struct frame *f, const struct token *t
 		f->select = false;
 		ps->flags |= SQLF_SUBQUERY;
 		break;
-	case KW_UPDATE:
-		update_word(ps, f, t);
-		break;
-	case KW_LOCK:
-		ps->flags |= SQLF_LOCKING;
-		break;
-	case KW_SHARE:
-		if (before == KW_FOR)
-			ps->flags |= SQLF_LOCKING;
-		break;
-	case KW_SYSTEM_TIME:
-		ps->flags |= SQLF_SUBQUERY; /* history: not the rows of now */
-		break;
 	case KW_INTO:
 		f->clause = CL_EXPR;
 		if (ps->kind != SQL_LOAD)
@@ -340,20 +361,8 @@ static void clause_word(struct parse *ps, struct frame *f, const struct token *t
 		f->after = ps->kind == SQL_LOAD ? CL_TARGET : CL_FROM;
 		expect_table(ps, f, true);
 		break;
-	case KW_SQL_NO_CACHE:
-		ps->flags |= SQLF_SQL_CACHE;
-		break;
-	case KW_SQL_CALC_FOUND_ROWS:
-		ps->flags |= SQLF_CALC_FOUND_ROWS;
-		break;
-	case KW_DELETE: case KW_DROP: case KW_CREATE: case KW_ALTER: case KW_CALL: case KW_GRANT: case KW_REVOKE:
-	case KW_RENAME: case KW_KILL: case KW_LOAD: case KW_PURGE:
-		parse_unreadable(ps); /* no such word in any clause: not a text that we understand */
-		break;
 	default:
-		if ((kw_table[t->kw].flags & KWF_BARE) ||
-		    ((kw_table[t->kw].flags & KWF_ORACLE_BARE) && (ps->lx.mode & SQL_ORACLE)))
-			depend_on(ps, t->kw);
+		flag_word(ps, f, t);
 	}
 }
 
