@@ -18,7 +18,7 @@
 #include "base/mem.h"
 #include "cache/store.h"
 
-enum { PARK_US = 5000, POLL_US = 1000 };
+enum { PARK_US = 5000, POLL_US = 1000, ASK_ONCE = 16 };
 
 struct cache_shared {
 	pthread_mutex_t lock; /* members, slots' names, config, store, status */
@@ -227,7 +227,7 @@ static struct cache_call *call_new(struct cache *c, struct cache_op *op)
 	call->next = NULL;
 	call->op = op;
 	call->left = 0;
-	call->parked = false;
+	call->woken = false;
 	op->priv = call;
 	return call;
 }
@@ -265,11 +265,21 @@ static enum cache_verdict verdict_of(enum store_found found)
 static void park(struct cache *c, struct cache_call *call, const struct cache_answer *answer)
 {
 	call->answer = *answer;
-	call->parked = true;
+	call->woken = false;
 	call->next = c->parked;
 	c->parked = call;
 	if (!event_pending(c->tick, EV_TIMEOUT, NULL))
 		event_add(c->tick, &(struct timeval){0, POLL_US});
+}
+
+static void wake_parked(struct cache *c, const struct cache_key *key)
+{
+	bool any = false;
+	for (struct cache_call *call = c->parked; call; call = call->next)
+		if (call->key.rule == key->rule && memcmp(call->key.shape, key->shape, CACHE_SHAPE) == 0)
+			any = call->woken = true;
+	if (any) /* not from here: sessions would run inside another's call */
+		event_active(c->tick, EV_TIMEOUT, 0);
 }
 
 static void on_found(void *arg, struct cache_call *call, enum store_found found, const struct cache_answer *answer)
@@ -281,6 +291,8 @@ static void on_found(void *arg, struct cache_call *call, enum store_found found,
 		park(c, call, &a);
 		return;
 	}
+	if (found == STORE_HIT && c->parked)
+		wake_parked(c, &call->key);
 	if (found == STORE_LEASE && !call->op)
 		cache_abandon(c, &call->key, a.lease);
 	finish(c, call, &a);
@@ -289,7 +301,7 @@ static void on_found(void *arg, struct cache_call *call, enum store_found found,
 static void look_again(struct cache *c, struct cache_call *call)
 {
 	if (c->redis) {
-		redis_look_again(c->redis, call);
+		(call->woken ? redis_lookup : redis_look_again)(c->redis, call);
 		return;
 	}
 	struct cache_answer a;
@@ -301,35 +313,47 @@ static void look_again(struct cache *c, struct cache_call *call)
 		memory_release(held);
 }
 
+struct asked { /* shapes that were asked for in this tick: one question is enough for all who wait for the answer */
+	uint8_t shape[ASK_ONCE][CACHE_SHAPE];
+	unsigned n;
+};
+
+static bool asked_before(struct asked *asked, const struct cache_call *call)
+{
+	for (unsigned i = 0; i < asked->n; i++)
+		if (memcmp(asked->shape[i], call->key.shape, CACHE_SHAPE) == 0)
+			return true;
+	if (asked->n < ASK_ONCE)
+		memcpy(asked->shape[asked->n++], call->key.shape, CACHE_SHAPE);
+	return false;
+}
+
 /* Parked calls ask again each millisecond, because the holder may sit on another worker or another machine, and at once
- * when a holder of this worker is done. */
+ * when one of this worker has found or filled an entry. */
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
 	struct cache *c = arg;
 	struct cache_call *call = c->parked, *next;
+	struct asked asked = {.n = 0};
+	uint64_t now = now_us();
 	c->parked = NULL;
 	for (; call; call = next) {
+		struct cache_answer answer = call->answer;
 		next = call->next;
-		call->next = NULL;
-		call->parked = false;
-		if (call->op)
-			look_again(c, call);
-		else
+		if (!call->op)
 			call_free(c, call);
+		else if (!c->redis || call->woken)
+			look_again(c, call);
+		else if (now >= call->until_us)
+			finish(c, call, &answer);
+		else if (asked_before(&asked, call))
+			park(c, call, &answer);
+		else
+			look_again(c, call);
 	}
 	cache_end_turn(c);
-}
-
-static void wake_parked(struct cache *c, const struct cache_key *key)
-{
-	for (const struct cache_call *call = c->parked; call; call = call->next)
-		if (call->key.rule == key->rule && memcmp(call->key.shape, key->shape, CACHE_SHAPE) == 0) {
-			/* Not from here: sessions would run inside another's call. */
-			event_active(c->tick, EV_TIMEOUT, 0);
-			return;
-		}
 }
 
 /* --- A worker's cache --------------------------------------------------------------------------------------------- */

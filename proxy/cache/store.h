@@ -86,8 +86,8 @@ struct cache_call { /* one operation under way; the front's again when its hook 
 	struct cache_op *op;     /* NULL once it was cancelled */
 	unsigned left;           /* an invalidation's commands that are not confirmed */
 	unsigned slot;
-	bool parked;             /* it waits behind another holder until until_us, then goes with `answer` */
-	uint64_t until_us;
+	bool woken;              /* parked, and there may be an entry by now */
+	uint64_t until_us;       /* it waits behind another holder until then, and goes with `answer` */
 	struct cache_answer answer;
 	struct cache_key key;
 };
