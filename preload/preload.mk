@@ -33,7 +33,7 @@ $(BUILD)/sidetrack-run: $(SHIM_SRC) $(RUN_SRC) $(PRELOAD_HDR)
 SHIM_OBJ := $(SHIM_SRC:%.c=$(OBJ)/%.o)
 RUN_OBJ := $(RUN_SRC:%.c=$(OBJ)/%.o)
 PRELOAD_SAN := $(OBJ)/preload/test_rules $(OBJ)/preload/stress $(OBJ)/preload/sidetrack-run
-PRELOAD_AIDS := $(addprefix $(BUILD)/preload/,greeter probe probe-static uring counter.so bench_shim)
+PRELOAD_AIDS := $(addprefix $(BUILD)/preload/,greeter probe probe-static uring stress counter.so bench_shim)
 $(OBJ)/tests/preload/%.o: CFLAGS += -Ipreload
 $(OBJ)/preload/test_rules: $(OBJ)/tests/preload/test_rules.o $(filter-out %/redirect.o,$(SHIM_OBJ))
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lcmocka
@@ -59,6 +59,7 @@ $(BUILD)/preload/%: tests/preload/%.c
 
 # For the top's test target: what has to be there first, and what is run then.
 PRELOAD_TESTS := $(OBJ)/preload/test_rules $(OBJ)/preload/stress \
+	"$(BUILD)/preload/stress $(OBJ)/preload/sidetrack-run" \
 	"tests/preload/test_shim.sh $(OBJ)/preload/sidetrack-run" \
 	tests/preload/test_redirect.sh tests/preload/test_programs.py
 preload-aids: shim $(PRELOAD_SAN) $(PRELOAD_AIDS) $(PRELOAD_MUSL_AID)

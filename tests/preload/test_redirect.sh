@@ -16,6 +16,7 @@ ip link set lo up
 ip address add 10.9.9.9/32 dev lo
 ip address add fd09::9/128 dev lo nodad
 
+# shellcheck disable=SC2034  # is only held open
 exec {feed}> >(exec "$aids/greeter" real=10.9.9.9:3306 other=10.9.9.9:3307 "real6=[fd09::9]:3306" proxy=127.0.0.1:6034 \
 	"proxy6=[::1]:6034" local=127.0.0.1:3306 >"$work/out")
 greeter=$!

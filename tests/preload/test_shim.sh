@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.." || exit 1
 build=$PWD/build aids=$PWD/build/preload run=$build/sidetrack-run supervisor=$PWD/${1-build/sidetrack-run}
 work=$(mktemp -d) || exit 1
 unset "${!SIDETRACK_@}" LD_PRELOAD
-count=0 failed=0 servers=""
+count=0 failed=0 servers="" pub=""
 
 result() { # ok|"not ok" TEXT
 	count=$((count + 1))
@@ -28,6 +28,7 @@ is() { # TEXT WANTED GOT
 start_greeter() { # SPEC...: sets the address of each name in a variable of that name
 	local out=$work/greeter.$RANDOM$RANDOM name address lines=$#
 	: >"$out"
+	# shellcheck disable=SC2034  # is only held open
 	exec {feed}> >(exec "$aids/greeter" "$@" >"$out") # it ends with this script, whatever happens
 	servers=$!
 	until [ "$(wc -l <"$out" 2>/dev/null || echo 0)" = "$lines" ]; do sleep 0.05; done
@@ -38,8 +39,9 @@ stop_greeters() {
 	kill "$servers"
 	wait "$servers" 2>/dev/null
 }
-trap 'stop_greeters; rm -rf "$work"' EXIT
+trap 'stop_greeters; rm -rf "$work" "$pub"' EXIT
 
+# shellcheck disable=SC2086  # options are words
 probe() { # MODE PROBE-ARGS...: the line that it prints. Options of sidetrack-run are in $opts, the proxy in $to
 	local mode=$1
 	shift
@@ -255,23 +257,24 @@ else skip "no jemalloc here"; fi
 
 # 9. What kind of program
 printf '#!/usr/bin/env sh\nexec %s block %s\n' "$aids/probe" "$real" >"$work/script"
-chmod 755 "$work" "$work/script"
+chmod 755 "$work/script"
 is "a script" "proxy peer $real" "$("$run" --to "$to" --match "$real" -- "$work/script")"
 "$run" --mode preload --to "$to" -- "$aids/probe-static" block "$real" >"$work/out" 2>&1
 is "--mode preload and a static program" "125 sidetrack-run: $aids/probe-static: statically linked" "$? $(cat "$work/out")"
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
-	# Unprivileged, from a place that everybody can read
-	mkdir "$work/pub" && cp "$supervisor" "$work/pub/sidetrack-run" && cp "$build/libsidetrack.so" "$aids/probe" "$aids/probe-static" "$work/pub"
+	# Unprivileged, from a place that everybody can read, which $TMPDIR may not be
+	pub=$(mktemp -d /tmp/st-shim.XXXXXX) && chmod 755 "$pub"
+	cp "$supervisor" "$pub/sidetrack-run" && cp "$build/libsidetrack.so" "$aids/probe" "$aids/probe-static" "$pub"
 	nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
 	for p in probe probe-static; do
 		for mode in auto seccomp; do
-			is "unprivileged: $p, --mode $mode" proxy "$(cd / && $nobody "$work/pub/sidetrack-run" --mode $mode --to "$to" \
-				--match "$real" -- "$work/pub/$p" fork "$real" 2>&1 | cut -d' ' -f1)"
+			is "unprivileged: $p, --mode $mode" proxy "$(cd / && $nobody "$pub/sidetrack-run" --mode $mode --to "$to" \
+				--match "$real" -- "$pub/$p" fork "$real" 2>&1 | cut -d' ' -f1)"
 		done
 	done
-	chmod u+s "$work/pub/probe"
-	is "unprivileged: a setuid program" "sidetrack-run: $work/pub/probe: runs without its extra privileges proxy peer $to" \
-		"$(cd / && $nobody "$work/pub/sidetrack-run" --to "$to" --match "$real" -- "$work/pub/probe" block "$real" 2>&1 | xargs)"
+	chmod u+s "$pub/probe"
+	is "unprivileged: a setuid program" "sidetrack-run: $pub/probe: runs without its extra privileges proxy peer $to" \
+		"$(cd / && $nobody "$pub/sidetrack-run" --to "$to" --match "$real" -- "$pub/probe" block "$real" 2>&1 | xargs)"
 else skip "not root: nothing to give up"; fi
 
 # 10. io_uring: not seen, and said so in docs/shim.md; --deny-io-uring makes programs fall back
