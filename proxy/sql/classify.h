@@ -57,7 +57,8 @@ enum sql_flag {
 	SQLF_CALC_FOUND_ROWS = 1u << 15,
 	SQLF_SET_STATEMENT = 1u << 16,/* SET STATEMENT .. FOR <what kind says> */
 	SQLF_SQL_CACHE = 1u << 17,    /* SQL_NO_CACHE: never from our cache */
-	SQLF_TABLES_OVERFLOW = 1u << 18, /* more tables than tables[] holds, or names that could not be read: may be any table */
+	SQLF_TABLES_OVERFLOW = 1u << 18, /* more tables than tables[] holds, or names that could not be read (also CALL, EXECUTE,
+					  * SQL_COMPOUND, SQL_OTHER, SQLF_UNREADABLE): may be any table, all watched ones are set */
 	SQLF_CHAIN = 1u << 19,        /* COMMIT or ROLLBACK AND CHAIN */
 	SQLF_RELEASE = 1u << 20,      /* COMMIT or ROLLBACK RELEASE: the server closes the connection */
 	SQLF_PARAMS = 1u << 21,       /* has ? markers (prepared statements) */
@@ -122,14 +123,17 @@ struct sql_stmt {
 	bool funcs_overflow;
 	struct sql_name tables[SQL_TABLES]; /* distinct, CTE names and aliases left out */
 	struct sql_name funcs[SQL_FUNCS];   /* functions that are not built in: db may be empty */
-	uint64_t digest;         /* of the normalised text: literals, blanks, comments and case of keywords do not count */
+	uint64_t digest;         /* of the normalised text: literals, blanks, comments and case of words do not count. Not a
+				  * result's identity: names of columns in an answer follow the text as written */
 
 	/* about watched tables */
 	enum sql_scope scope;
 	uint32_t watched;        /* bit i: watch[i] is named (as far as the session's schema allows) */
 	uint32_t watched_written;/* bit i: and is written */
 	bool single;             /* SELECT of the one watched table, no join, union, subquery, CTE */
-	bool now_is_expiry;      /* every NOW() and kin stands alone on one side of a comparison with watch.expires */
+	bool now_is_expiry;      /* there is a NOW() or kin, and each stands alone in a condition `expires > NOW()` (or >=, or
+				  * turned round) that AND combines with the rest of WHERE. Not the other direction: rows that
+				  * come into sight when they expire would be missed by an answer from before */
 	uint16_t nkeys;
 	struct sql_literal keys[SQL_KEYS];
 };
