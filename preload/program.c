@@ -95,21 +95,15 @@ static bool is_go(struct image f)
 static enum program_kind elf_kind(struct image f)
 {
 	const ElfW(Ehdr) *e = (const void *)f.p;
-	const ElfW(Phdr) *h;
 	unsigned i = 0;
 
 	if (e->e_ident[EI_CLASS] != ELFCLASS64 || e->e_machine != NATIVE || e->e_phentsize != sizeof(ElfW(Phdr)))
 		return PROGRAM_FOREIGN;
-	h = header(f, PT_INTERP, &i);
-	if (h == NULL)
+	if (header(f, PT_INTERP, &i) == NULL)
 		return PROGRAM_STATIC;
 	if (is_go(f))
 		return PROGRAM_GO;
-	const char *loader = part(f, h->p_offset, h->p_filesz);
-
-	if (loader != NULL && memmem(loader, h->p_filesz, "/ld-musl", 8) != NULL)
-		return PROGRAM_MUSL;
-	return PROGRAM_GLIBC;
+	return PROGRAM_DYNAMIC;
 }
 
 /* "#!/usr/bin/env -S name" starts name, everything else what it says. false: no script. */
@@ -179,8 +173,7 @@ void program_inspect(const char *command, struct program *p)
 const char *program_kind_text(enum program_kind kind)
 {
 	static const char *const texts[] = {
-		[PROGRAM_GLIBC] = "dynamically linked",
-		[PROGRAM_MUSL] = "dynamically linked with musl",
+		[PROGRAM_DYNAMIC] = "dynamically linked",
 		[PROGRAM_STATIC] = "statically linked",
 		[PROGRAM_GO] = "a Go program",
 		[PROGRAM_PRIVILEGED] = "setuid, setgid or with file capabilities",

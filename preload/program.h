@@ -8,8 +8,7 @@
 #include <limits.h>
 
 enum program_kind {
-	PROGRAM_GLIBC,      /* dynamically linked: preload works */
-	PROGRAM_MUSL,       /* the same with musl: needs a library made for musl */
+	PROGRAM_DYNAMIC,    /* linked dynamically, with glibc or musl: preload works */
 	PROGRAM_STATIC,     /* no dynamic linker, nothing to preload into */
 	PROGRAM_GO,         /* makes its system calls itself, also where it is dynamically linked */
 	PROGRAM_PRIVILEGED, /* setuid, setgid or file capabilities: the dynamic linker ignores LD_PRELOAD */

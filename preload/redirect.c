@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -234,7 +235,7 @@ struct redirect redirect_connect(const struct rules *rules, int fd, const struct
 
 	if (!is_stream(fd, &family) || is_question(fd, cookie))
 		return r;
-	a.nonblocking = (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0;
+	a.nonblocking = (syscall(SYS_fcntl, fd, F_GETFL) & O_NONBLOCK) != 0;
 	if (!choose_socket(&a, family, &to))
 		return unreachable(&a, errno);
 	if (a.own && is_connected(fd)) { /* the kernel shall say so */

@@ -167,7 +167,7 @@ static void add_learned(struct order *o)
 }
 
 /* Beside this program in a build tree, in ../lib where it is installed. */
-static bool find_library(bool musl, char path[PATH_MAX])
+static bool find_library(char path[PATH_MAX])
 {
 	static const char *const places[] = {"", "/../lib", "/../lib/sidetrack"};
 	char own[PATH_MAX];
@@ -180,7 +180,7 @@ static bool find_library(bool musl, char path[PATH_MAX])
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
 		char name[2 * PATH_MAX];
 
-		snprintf(name, sizeof(name), "%s%s/libsidetrack%s.so", own, places[i], musl ? "-musl" : "");
+		snprintf(name, sizeof(name), "%s%s/libsidetrack.so", own, places[i]);
 		/* LD_PRELOAD cannot say these two */
 		if (realpath(name, path) != NULL && strpbrk(path, " :") == NULL)
 			return true;
@@ -220,7 +220,7 @@ static void set_preload(struct order *o, const char *library)
 
 static bool preload_works(enum program_kind kind)
 {
-	return kind == PROGRAM_GLIBC || kind == PROGRAM_MUSL || kind == PROGRAM_UNKNOWN;
+	return kind == PROGRAM_DYNAMIC || kind == PROGRAM_UNKNOWN;
 }
 
 /* Fail open: a program that cannot be redirected still runs, unless somebody asked for the redirection by name. */
@@ -238,7 +238,7 @@ static void arrange(struct order *o, const struct program *p)
 	struct supervise s = {&o->rules, o->children, o->deny_io_uring, p->path};
 	char library[PATH_MAX];
 	const char *why;
-	bool found = preload_works(p->kind) && find_library(p->kind == PROGRAM_MUSL, library);
+	bool found = preload_works(p->kind) && find_library(library);
 
 	if (p->kind == PROGRAM_FOREIGN) {
 		give_up(o, p->path, "is for another architecture");

@@ -153,7 +153,7 @@ static bool is_redirected(const struct sockaddr *sa, socklen_t len)
 /* The new socket takes the old one's number; the descriptor's own flag stays. */
 static int put_in_place(int made, int fd)
 {
-	int cloexec = fcntl(fd, F_GETFD) & FD_CLOEXEC;
+	int cloexec = syscall(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC;
 	int rc = dup3(made, fd, cloexec ? O_CLOEXEC : 0) < 0 ? errno : 0;
 
 	close(made);

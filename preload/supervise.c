@@ -39,7 +39,7 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1ul
 #endif
 
-enum { WORKERS = 8, NAMES_REFRESH_MS = 10000, X32_BIT = 0x40000000 };
+enum { WORKERS = 8, STACK_BYTES = 256 * 1024, NAMES_REFRESH_MS = 10000, X32_BIT = 0x40000000 };
 
 struct desk { /* where the supervisor's threads take their work from */
 	const struct supervise *order;
@@ -296,6 +296,7 @@ static void stand_apart(int channel, bool debug)
 	sigset_t none;
 	int null;
 
+	channel = fcntl(channel, F_DUPFD, 10); /* out of the way of 0 to 3, which the caller may have closed */
 	for (size_t i = 0; i < sizeof(not_mine) / sizeof(not_mine[0]); i++)
 		signal(not_mine[i], SIG_IGN);
 	sigemptyset(&none);
@@ -343,9 +344,12 @@ static void supervisor(const struct supervise *s, int channel)
 {
 	struct desk d = {.order = s, .turn = PTHREAD_MUTEX_INITIALIZER};
 	pid_t pid = getpid();
+	pthread_attr_t small;
 	pthread_t thread;
 	int started = 0;
 
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, STACK_BYTES); /* the program may have been given little address space */
 	if (!s->children && stat(s->program, &d.program) < 0)
 		_exit(1);
 	stand_apart(channel, s->rules->debug);
@@ -353,7 +357,7 @@ static void supervisor(const struct supervise *s, int channel)
 		_exit(1);
 	ioctl(d.listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	for (int i = 0; i < WORKERS; i++)
-		started += pthread_create(&thread, NULL, work, &d) == 0;
+		started += pthread_create(&thread, &small, work, &d) == 0;
 	if (started == 0 || write(3, "", 1) != 1)
 		_exit(1);
 	close(3);
@@ -369,7 +373,7 @@ static int fork_supervisor(const struct supervise *s)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return -1;
-	child = fork();
+	child = (pid_t)syscall(SYS_clone, 0ul, NULL, NULL, NULL, NULL); /* fork(), but no SIGCHLD is left pending */
 	if (child == 0) {
 		setsid();
 		if (fork() == 0)
@@ -378,7 +382,7 @@ static int fork_supervisor(const struct supervise *s)
 	}
 	close(pair[1]);
 	if (child > 0)
-		while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		while (waitpid(child, NULL, __WALL) < 0 && errno == EINTR)
 			;
 	return pair[0];
 }

@@ -3,6 +3,7 @@
 # The shim and sidetrack-run with small programs that connect in every way that programs do (probe.c), against small
 # servers that say who they are (greeter.c). Prints TAP.
 #   test_shim.sh [SUPERVISOR]     another build of sidetrack-run, with sanitizers, for what runs under seccomp
+# shellcheck disable=SC2086,SC2016  # $mode and $way are single words, $opts is several; '$$' is the program's own
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=$PWD/build aids=$PWD/build/preload run=$build/sidetrack-run supervisor=$PWD/${1-build/sidetrack-run}
@@ -41,7 +42,6 @@ stop_greeters() {
 }
 trap 'stop_greeters; rm -rf "$work" "$pub"' EXIT
 
-# shellcheck disable=SC2086  # options are words
 probe() { # MODE PROBE-ARGS...: the line that it prints. Options of sidetrack-run are in $opts, the proxy in $to
 	local mode=$1
 	shift
@@ -176,18 +176,18 @@ for mode in preload seccomp; do
 	is "$mode: working directory" "$work" "$(cd "$work" && go pwd)"
 	is "$mode: environment" "a=b c" "$(env -i PATH="$PATH" a="b c" "$r" --mode $mode --to "$to" -- env |
 		grep -v -e ^SIDETRACK_ -e ^LD_PRELOAD -e ^PATH)"
-	going sh -c 'echo $$ $PPID' >"$work/ids" &
+	going sh -c 'echo $$ $PPID' >"$work/ids.$mode" &
 	pid=$!
 	wait $pid
-	is "$mode: process and parent" "$pid $$" "$(cat "$work/ids")"
+	is "$mode: process and parent" "$pid $$" "$(cat "$work/ids.$mode")"
 	is "$mode: no child that the program does not know of" "" "$(go sh -c 'read -r x </proc/$$/task/$$/children; echo "$x"')"
 	is "$mode: descriptors" "$(bash -c 'ls /proc/self/fd | wc -l')" "$(go bash -c 'ls /proc/self/fd | wc -l')"
-	going sh -c 'trap "echo got it; exit 3" TERM; echo up; while :; do sleep 0.05; done' >"$work/signal" &
+	going sh -c 'trap "echo got it; exit 3" TERM; echo up; while :; do sleep 0.05; done' >"$work/signal.$mode" &
 	pid=$!
-	until grep -q up "$work/signal"; do sleep 0.05; done
+	until grep -q up "$work/signal.$mode"; do sleep 0.05; done
 	kill -TERM $pid
 	wait $pid
-	is "$mode: a signal" "3 got it" "$? $(tail -1 "$work/signal")"
+	is "$mode: a signal" "3 got it" "$? $(tail -1 "$work/signal.$mode")"
 	go "$work/nothing" 2>/dev/null
 	is "$mode: no such program" 127 $?
 	go "$work" 2>/dev/null
@@ -204,8 +204,8 @@ for mode in preload seccomp; do
 done
 is "--no-children leaves nothing in the environment" "LD_PRELOAD=/x.so" "$(LD_PRELOAD=/x.so "$run" --no-children --to "$to" -- env \
 	2>/dev/null | grep -e SIDETRACK -e LD_PRELOAD)"
-supervisors() { ps -eo stat=,comm= | grep -v ^Z | grep -c sidetrack-super; }
-for i in $(seq 200); do
+supervisors() { pgrep -fc -- "--match $real "; } # a program that has started does not say --match any more
+for ((i = 0; i < 200; i++)); do
 	[ "$(supervisors)" != 0 ] || break
 	sleep 0.1
 done
