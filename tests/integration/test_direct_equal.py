@@ -9,7 +9,7 @@ import subprocess
 import pymysql
 from pymysql.constants import CLIENT
 
-from harness import ROOT, Lab, Proxy, run
+from harness import LIMIT, ROOT, Lab, Proxy, run
 
 STATEMENTS = os.path.join(ROOT, "tests/data/equal.sql")
 TRANSCRIPT = os.environ.get("TRANSCRIPT", os.path.join(ROOT, "build/support/transcript"))
@@ -23,10 +23,10 @@ def fresh(lab):
 def transcript(lab, port, protocol):
     fresh(lab)
     with open(STATEMENTS) as statements:
-        done = subprocess.run([TRANSCRIPT, protocol, "127.0.0.1", str(port), "app", "lab-app", "scratch"],
+        done = subprocess.run(["timeout", str(LIMIT), TRANSCRIPT, protocol, "127.0.0.1", str(port), "app", "lab-app", "scratch"],
                               stdin=statements, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     text = done.stdout.decode()
-    assert done.returncode == 0, text[-1000:]
+    assert done.returncode == 0, "ended with %d after:\n%s" % (done.returncode, text[-1000:])
     return text.splitlines()
 
 

@@ -367,6 +367,7 @@ int main(int argc, char **argv)
 	if (argc != 7)
 		die("usage", "transcript text|prepared HOST PORT USER PASSWORD DB < FILE");
 	m = connect_to(argv);
+	setvbuf(stdout, NULL, _IOLBF, 0); /* a hang shows where */
 	printf("server %s, charset %s\n", mysql_get_server_info(m), mysql_character_set_name(m));
 	run_file(m, strcmp(argv[1], "prepared") == 0);
 	mysql_close(m);
