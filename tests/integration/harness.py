@@ -35,7 +35,9 @@ import pymysql.cursors
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LAB_SH = os.path.join(ROOT, "tests/lab/lab.sh")
 SIDETRACK = os.path.abspath(os.environ.get("SIDETRACK", os.path.join(ROOT, "build/sidetrack")))
-TEST_BIN = os.path.abspath(os.environ.get("TEST_BIN", os.path.join(ROOT, "build/obj/release/unit")))  # *_driver programs
+# where unit tests' *_driver programs are
+TEST_BIN = os.path.abspath(os.environ.get("TEST_BIN", os.path.join(ROOT, "build/obj/release/unit")))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that whoever is in a `with` cleans up
 LIMIT = 60  # seconds that something may take on a busy machine before a test says it failed
 
 

@@ -23,8 +23,8 @@ def fresh(lab):
 def transcript(lab, port, protocol):
     fresh(lab)
     with open(STATEMENTS) as statements:
-        done = subprocess.run(["timeout", str(LIMIT), TRANSCRIPT, protocol, "127.0.0.1", str(port), "app", "lab-app", "scratch"],
-                              stdin=statements, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        command = ["timeout", str(LIMIT), TRANSCRIPT, protocol, "127.0.0.1", str(port), "app", "lab-app", "scratch"]
+        done = subprocess.run(command, stdin=statements, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     text = done.stdout.decode()
     assert done.returncode == 0, "ended with %d after:\n%s" % (done.returncode, text[-1000:])
     return text.splitlines()
@@ -57,7 +57,8 @@ def pymysql_transcript(lab, port):
 
 def assert_equal(direct, proxied):
     assert len(direct) > 900, "the transcript is too short: %d lines" % len(direct)
-    assert direct == proxied, "\n".join(list(difflib.unified_diff(direct, proxied, "direct", "proxied", "", "", 4))[:200])
+    difference = list(difflib.unified_diff(direct, proxied, "direct", "proxied", "", "", 4))
+    assert not difference, "\n".join(difference[:200])
 
 
 def compare(lab, proxy):
