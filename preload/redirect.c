@@ -205,7 +205,7 @@ static struct redirect unreachable(const struct attempt *a, int why)
 		close(a->fd);
 	else if (!a->own)
 		disconnect(a->fd);
-	redirect_debug(a->rules, a->wanted, r.real ? "proxy unreachable, real destination" : "proxy unreachable, refused");
+	redirect_debug(a->rules, a->wanted, r.real ? "no proxy, real destination" : "no proxy, refused");
 	return r;
 }
 

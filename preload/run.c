@@ -52,7 +52,7 @@ static const char help[] =
 	"Without sidetrack-run: LD_PRELOAD=libsidetrack.so with SIDETRACK_TO, SIDETRACK_MATCH, SIDETRACK_STRICT=1,\n"
 	"SIDETRACK_SEND_PROXY=1, SIDETRACK_PEERNAME=0, SIDETRACK_CHILDREN=0, SIDETRACK_DEBUG=1.\n"
 	"\n"
-	"Exit status: the program's; 2 bad option or rule, 125 redirection is impossible, 126 cannot run, 127 not found.\n";
+	"Exit status: the program's; 2 bad option or rule, 125 cannot redirect, 126 cannot run it, 127 not there.\n";
 
 __attribute__((noreturn)) static void bad_text(const char *what, struct text where, const char *why)
 {
@@ -80,7 +80,7 @@ static void add_match(struct order *o, const char *list)
 
 static enum mode mode_of(const char *word)
 {
-	static const char *const words[] = {[MODE_AUTO] = "auto", [MODE_PRELOAD] = "preload", [MODE_SECCOMP] = "seccomp"};
+	static const char *const words[] = {"auto", "preload", "seccomp"};
 
 	for (enum mode m = MODE_AUTO; m <= MODE_SECCOMP; m++)
 		if (strcmp(word, words[m]) == 0)
@@ -88,7 +88,10 @@ static enum mode mode_of(const char *word)
 	bad_text("bad --mode", text_of(word), "expected auto, preload or seccomp");
 }
 
-enum { TO = 1, MATCH, STRICT, SEND_PROXY, MODE, FOR_CHILDREN, NO_CHILDREN, NO_PEERNAME, DENY_IO_URING, DEBUG, VERSION, HELP };
+enum {
+	TO = 1, MATCH, STRICT, SEND_PROXY, MODE, FOR_CHILDREN, NO_CHILDREN, NO_PEERNAME, DENY_IO_URING, DEBUG, VERSION,
+	HELP
+};
 
 static const struct option options[] = {
 	{"to", required_argument, NULL, TO},
@@ -146,7 +149,7 @@ static void read_options(struct order *o, int argc, char **argv)
 	names_learn(&o->rules);
 }
 
-/* A library that a name is looked up by others than getaddrinfo(): what the name means now is in the list as well. */
+/* For programs that look names up without getaddrinfo(): what a name means now is in the list as well. */
 static void add_learned(struct order *o)
 {
 	for (unsigned i = 0; i < LEARNED_MAX && i < o->rules.learned_n; i++) {
@@ -243,7 +246,7 @@ static void arrange(struct order *o, const struct program *p)
 	if (p->kind == PROGRAM_FOREIGN) {
 		give_up(o, p->path, "is for another architecture");
 	} else if (o->mode == MODE_PRELOAD && !found) {
-		give_up(o, p->path, preload_works(p->kind) ? "libsidetrack.so was not found" : program_kind_text(p->kind));
+		give_up(o, p->path, preload_works(p->kind) ? "no libsidetrack.so found" : program_kind_text(p->kind));
 	} else if (found && o->mode != MODE_SECCOMP) {
 		set_preload(o, library);
 	} else {

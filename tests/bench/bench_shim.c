@@ -145,12 +145,13 @@ int main(int argc, char **argv)
 	/* the redirected ones ask for another address, which the rule is about */
 	for (int i = 1; i < 3; i++)
 		snprintf(command[i], sizeof(command[i]),
-		         "%s/sidetrack-run --strict --mode %s --to 127.0.0.1:%d --match 127.0.0.1:%d -- %s child %d %d", argv[1],
-		         i == 1 ? "preload" : "seccomp", port, port + 1, argv[0], port + 1, i == 2);
+		         "%s/sidetrack-run --strict --mode %s --to 127.0.0.1:%d --match 127.0.0.1:%d -- %s child %d %d",
+		         argv[1], i == 1 ? "preload" : "seccomp", port, port + 1, argv[0], port + 1, i == 2);
 	for (int round = 0; round < ROUNDS; round++)
 		for (int i = 0; i < 3; i++)
 			measure(command[i], best[i]);
-	printf("%-42s %10s %10s %8s %10s %8s\n", "nanoseconds, least of 7", "without", "preload", "extra", "seccomp", "extra");
+	printf("%-42s %10s %10s %8s %10s %8s\n", "nanoseconds, least of 7", "without", "preload", "extra", "seccomp",
+	       "extra");
 	for (int i = 0; i < FIGURES; i++)
 		printf("%-42s %10.0f %10.0f %8.0f %10.0f %8.0f\n", titles[i], best[0][i], best[1][i],
 		       best[1][i] - best[0][i], best[2][i], best[2][i] - best[0][i]);

@@ -75,7 +75,8 @@ static void format(const union any *a, char *out, size_t n)
 		snprintf(out, n, "[%s]:%u", inet_ntop(AF_INET6, &a->in6.sin6_addr, host, sizeof(host)),
 		         ntohs(a->in6.sin6_port));
 	else
-		snprintf(out, n, "%s:%u", inet_ntop(AF_INET, &a->in.sin_addr, host, sizeof(host)), ntohs(a->in.sin_port));
+		snprintf(out, n, "%s:%u", inet_ntop(AF_INET, &a->in.sin_addr, host, sizeof(host)),
+		         ntohs(a->in.sin_port));
 }
 
 static void open_listener(struct listener *l, char *spec)
@@ -98,8 +99,8 @@ static void open_listener(struct listener *l, char *spec)
 	n = sizeof(a);
 	getsockname(l->fd, &a.sa, &n);
 	for (int i = 0; l->hangs && i < 4; i++)
-		if (connect(socket(a.sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0), &a.sa, n) < 0 && errno != EINPROGRESS &&
-		    errno != EAGAIN)
+		if (connect(socket(a.sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0), &a.sa, n) < 0 &&
+		    errno != EINPROGRESS && errno != EAGAIN)
 			die("fill the queue");
 	format(&a, text, sizeof(text));
 	printf("%s %s\n", l->name, text);

@@ -418,10 +418,10 @@ int main(int argc, char **argv)
 		int (*run)(void);
 	} ways[] = {
 		{"block", way_block}, {"poll", way_poll}, {"select", way_select}, {"epoll", way_epoll},
-		{"epoll-first", way_epoll_first}, {"again", way_again}, {"sendto", way_sendto}, {"sendmsg", way_sendmsg},
-		{"dup", way_dup}, {"signal", way_signal}, {"thread", way_thread}, {"fork", way_fork}, {"vfork", way_vfork},
-		{"orphan", way_orphan}, {"udp", way_udp}, {"errors", way_errors}, {"reuse", way_reuse},
-		{"options", way_options},
+		{"epoll-first", way_epoll_first}, {"again", way_again}, {"sendto", way_sendto},
+		{"sendmsg", way_sendmsg}, {"dup", way_dup}, {"signal", way_signal}, {"thread", way_thread},
+		{"fork", way_fork}, {"vfork", way_vfork}, {"orphan", way_orphan}, {"udp", way_udp},
+		{"errors", way_errors}, {"reuse", way_reuse}, {"options", way_options},
 	};
 
 	if (argc == 3 && strcmp(argv[1], "name") == 0)

@@ -126,8 +126,8 @@ static void restart(char **argv)
 	snprintf(fd, sizeof(fd), "%d", listener);
 	setenv("STRESS_LISTENER", fd, 1);
 	if (argv[1] != NULL) {
-		execl(argv[1], argv[1], "--mode", "seccomp", "--strict", "--to", to, "--match", "192.0.2.77:3306", "--", argv[0],
-		      argv[1], NULL);
+		execl(argv[1], argv[1], "--mode", "seccomp", "--strict", "--to", to, "--match", "192.0.2.77:3306", "--",
+		      argv[0], argv[1], NULL);
 	} else {
 		setenv("SIDETRACK_TO", to, 1);
 		setenv("SIDETRACK_MATCH", "192.0.2.77:3306", 1);

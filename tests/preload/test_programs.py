@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Real programs, unmodified and pointed at the real primary, run by sidetrack-run before a real Sidetrack: their answers
-are right, and the servers' own counters (userstat) say that the reads went to the replica or the cache.
+"""Real programs, unmodified and pointed at the real primary, run by sidetrack-run before a real Sidetrack: their
+answers are right, and the servers' own counters (userstat) say that the reads went to the replica or the cache.
 
 A program that is not installed is skipped, and said to be. PRELOAD_NPM=1: fetches mysql2 with npm for the Node client.
 """
@@ -31,7 +31,8 @@ def has(*needs):
 
 
 def output(command, **more):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=3 * LIMIT, check=False, **more)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=3 * LIMIT, check=False,
+                          **more)
     return done.stdout.decode(errors="replace").strip()
 
 
@@ -140,14 +141,16 @@ def test_node(lab, proxy, work):
 
 
 def test_java(lab, proxy):
-    check_program(lab, proxy, "Java", ["java", "-cp", JAR, PROGRAMS + "/Client.java", "HOST", "PORT"], needs=["java", "javac", JAR])
+    check_program(lab, proxy, "Java", ["java", "-cp", JAR, PROGRAMS + "/Client.java", "HOST", "PORT"],
+                  needs=["java", "javac", JAR])
 
 
 def test_sysbench(lab, proxy):
     if has("sysbench"):
         return skip("sysbench", "not installed")
-    base = ["sysbench", "oltp_read_only", "--mysql-host=127.0.0.1", "--mysql-port=%d" % lab.primary.port, "--mysql-user=app",
-            "--mysql-password=lab-app", "--mysql-db=scratch", "--table-size=200", "--tables=1", "--skip-trx=on"]
+    base = ["sysbench", "oltp_read_only", "--mysql-host=127.0.0.1", "--mysql-port=%d" % lab.primary.port,
+            "--mysql-user=app", "--mysql-password=lab-app", "--mysql-db=scratch", "--table-size=200", "--tables=1",
+            "--skip-trx=on"]
     assert "Creating a secondary" in output(base + ["prepare"])
     lab.sync()
     before = selects(lab.primary), selects(lab.replicas[0])
@@ -162,8 +165,8 @@ def build_work(work, name, *flags):
     command = ["gcc", "-O1", "-o", os.path.join(work, name), PROGRAMS + "/work.c"]
     libs = output(["pkg-config", "--cflags", "--libs", *flags, "libmariadb"]).split()
     if flags:
-        libs = [w for w in libs if w.startswith("-I")] + ["-static", "-l:libmariadbclient.a", "-lssl", "-lcrypto", "-lz", "-lzstd",
-                                                          "-lm", "-pthread"]
+        libs = [w for w in libs if w.startswith("-I")]
+        libs += ["-static", "-l:libmariadbclient.a", "-lssl", "-lcrypto", "-lz", "-lzstd", "-lm"]
     done = subprocess.run(command + libs + ["-pthread"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     return None if done.returncode else os.path.join(work, name)
 
@@ -192,6 +195,23 @@ def test_go(lab, proxy, work):
         check_program(lab, proxy, "Go", [program, "HOST", "PORT"])
 
 
+def test_send_proxy(lab):
+    """MariaDB itself reads the header: a server that expects one stands in for the proxy."""
+    replica = lab.replicas[0]
+    replica.sql("SET GLOBAL proxy_protocol_networks = '127.0.0.0/8, localhost'")
+    command = ["mariadb", "--no-defaults", "-h127.0.0.1", "-P%d" % lab.primary.port, "-uapp", "-plab-app", "-N", "-e",
+               "SELECT CONCAT('server ', @@port, ' client ', SUBSTRING_INDEX(HOST, ':', 1)) FROM "
+               "information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()"]
+    want = "server %d client " % replica.port
+    try:
+        for mode in "preload", "seccomp":
+            for to in replica.address, replica.sock:
+                got = redirected(lab, to, command, "--strict", "--send-proxy", "--mode", mode)
+                assert got in (want + "127.0.0.1", want + "localhost"), (mode, to, got)
+    finally:
+        replica.sql("SET GLOBAL proxy_protocol_networks = ''")
+
+
 def test_proxy_gone(lab, work):
     """Nobody listens: the program does not notice."""
     got = redirected(lab, "127.0.0.1:1", ["php", PROGRAMS + "/mysqli.php", "127.0.0.1", str(lab.primary.port)])
@@ -202,7 +222,8 @@ def test_proxy_gone(lab, work):
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder, Lab(replicas=1) as the_lab, Proxy(the_lab, {"cache": {"store": "memory"}}) as the_proxy:
+    with tempfile.TemporaryDirectory() as folder, Lab(replicas=1) as the_lab, \
+            Proxy(the_lab, {"cache": {"store": "memory"}}) as the_proxy:
         for one in [the_lab.primary] + the_lab.replicas:
             one.sql("SET GLOBAL userstat = 1")
         run(globals(), lab=the_lab, proxy=the_proxy, work=folder)

@@ -57,9 +57,20 @@ peer() { # MODE WANTED: what getpeername() says of a redirected connection
 	case $1 in preload | musl) echo "$2" ;; *) echo "${to_seen:-$to}" ;; esac
 }
 
+reaches() { # TEXT SERVER MODE WAY ADDRESS
+	is "$3: $1" "$2 peer $(peer $3 "$5")" "$(probe $3 $4 "$5")"
+}
+
+greeted() { # TEXT GREETING MODE WAY ADDRESS
+	is "$3: $1" "$2" "$(probe $3 $4 "$5" | sed 's/ peer .*//')"
+}
+
+first_word() { cut -d' ' -f1; }
+
 real="" real6="" proxy="" proxy6="" head="" head6="" hung=""
-start_greeter real=127.0.0.1:0 "real6=[::1]:0" proxy=127.0.0.1:0 "proxy6=[::1]:0" head!=127.0.0.1:0 "head6!=[::1]:0" \
-	hung?=127.0.0.1:0 realsock="$work/real.sock" proxysock="$work/proxy.sock" headsock!="$work/head.sock"
+start_greeter real=127.0.0.1:0 "real6=[::1]:0" proxy=127.0.0.1:0 "proxy6=[::1]:0" head!=127.0.0.1:0 \
+	"head6!=[::1]:0" hung?=127.0.0.1:0 realsock="$work/real.sock" proxysock="$work/proxy.sock" \
+	headsock!="$work/head.sock"
 realsock=$work/real.sock proxysock=$work/proxy.sock headsock=$work/head.sock
 dead=127.0.0.1:1
 modes="preload seccomp static"
@@ -68,34 +79,36 @@ if [ -x "$aids/probe-musl" ] && [ -e /lib/ld-musl-x86_64.so.1 ]; then modes="$mo
 # 1. Every way to connect
 to=$proxy opts="--match $real"
 for mode in $modes; do
-	for way in block poll select epoll epoll-first again sendto sendmsg dup signal thread fork vfork reuse options; do
-		is "$mode: $way" "proxy peer $(peer $mode "$real")" "$(probe $mode $way "$real")"
+	for way in block poll select epoll epoll-first again sendto sendmsg dup signal thread fork vfork reuse \
+		options; do
+		reaches "$way" proxy $mode $way "$real"
 	done
 	is "$mode: a datagram socket is left alone" "udp peer $real" "$(probe $mode udp "$real")"
 	is "$mode: errors are the kernel's" "errors right" "$(probe $mode errors "$real")"
 	is "$mode: another address is left alone" "real6 peer $real6" "$(probe $mode poll "$real6")"
 	is "$mode: before main" "proxy peer $(peer $mode "$real")" "$(PROBE_EARLY=$real probe $mode)"
 done
-is "getpeername() tells the truth when asked to" "proxy peer $proxy" "$(opts="$opts --no-peername" probe preload block "$real")"
+is "getpeername() tells the truth when asked to" "proxy peer $proxy" \
+	"$(opts="$opts --no-peername" probe preload block "$real")"
 
 # 2. Families
 for mode in $modes; do
 	opts="--match *:${real##*:} --match [::1]:${real6##*:} --match $realsock"
 	to=$proxy6 to_seen=$proxy6
-	is "$mode: IPv4 to an IPv6 proxy" "proxy6 peer $(peer $mode "$real")" "$(probe $mode block "$real")"
-	is "$mode: the same, not blocking" "proxy6 peer $(peer $mode "$real")" "$(probe $mode poll "$real")"
-	is "$mode: the same, options kept" "proxy6 peer $(peer $mode "$real")" "$(probe $mode options "$real")"
+	reaches "IPv4 to an IPv6 proxy" proxy6 $mode block "$real"
+	reaches "the same, not blocking" proxy6 $mode poll "$real"
+	reaches "the same, options kept" proxy6 $mode options "$real"
 	to=$proxy to_seen="[::ffff:127.0.0.1]:${proxy##*:}"
-	is "$mode: IPv6 to an IPv4 proxy" "proxy peer $(peer $mode "$real6")" "$(probe $mode block "$real6")"
-	is "$mode: the same, not blocking" "proxy peer $(peer $mode "$real6")" "$(probe $mode epoll-first "$real6")"
+	reaches "IPv6 to an IPv4 proxy" proxy $mode block "$real6"
+	reaches "the same, not blocking" proxy $mode epoll-first "$real6"
 	mapped="[::ffff:127.0.0.1]:${real##*:}"
-	is "$mode: an IPv4-mapped address" "proxy peer $(peer $mode "$mapped")" "$(probe $mode poll "$mapped")"
+	reaches "an IPv4-mapped address" proxy $mode poll "$mapped"
 	to_seen=$proxy
-	is "$mode: a unix socket to a TCP proxy" "proxy peer $(peer $mode "$realsock")" "$(probe $mode block "$realsock")"
-	is "$mode: the same, not blocking" "proxy peer $(peer $mode "$realsock")" "$(probe $mode poll "$realsock")"
+	reaches "a unix socket to a TCP proxy" proxy $mode block "$realsock"
+	reaches "the same, not blocking" proxy $mode poll "$realsock"
 	to=$proxysock to_seen=$proxysock
-	is "$mode: a unix socket to another" "proxysock peer $(peer $mode "$realsock")" "$(probe $mode block "$realsock")"
-	is "$mode: TCP to a unix socket" "proxysock peer $(peer $mode "$real")" "$(probe $mode block "$real")"
+	reaches "a unix socket to another" proxysock $mode block "$realsock"
+	reaches "TCP to a unix socket" proxysock $mode block "$real"
 done
 unset to_seen
 
@@ -104,7 +117,7 @@ to=$proxy
 for mode in $modes; do
 	for rule in "127.0.0.0/8:${real##*:}" "*:${real##*:}" "10.0.0.5:3306,$real" "localhost:${real##*:}"; do
 		opts="--match $rule"
-		is "$mode: --match $rule" "proxy peer $(peer $mode "$real")" "$(probe $mode block "$real")"
+		reaches "--match $rule" proxy $mode block "$real"
 	done
 	opts="--match 127.0.0.2:${real##*:} --match /nowhere.sock --match 10.0.0.0/8:${real##*:}"
 	is "$mode: no rule hits" "real peer $real" "$(probe $mode block "$real")"
@@ -113,7 +126,7 @@ for mode in $modes; do
 done
 opts="--match localhost:${real##*:}"
 for mode in preload seccomp; do
-	is "$mode: a name that the program looks up" proxy "$(probe $mode name "localhost:${real##*:}" | cut -d' ' -f1)"
+	is "$mode: a name that the program looks up" proxy "$(probe $mode name "localhost:${real##*:}" | first_word)"
 done
 is "the library alone learns what a name means" "proxy peer 127.0.0.1:${real##*:}" \
 	"$(LD_PRELOAD=$build/libsidetrack.so SIDETRACK_TO=$proxy SIDETRACK_MATCH="LocalHost:${real##*:}" \
@@ -126,16 +139,15 @@ opts="--send-proxy --match $real --match [::1]:${real6##*:} --match $realsock"
 for mode in $modes; do
 	to=$head
 	for way in block poll select epoll epoll-first again sendto sendmsg fork vfork; do
-		is "$mode: --send-proxy, $way" "head! client -> $real" "$(probe $mode $way "$real" | sed 's/ peer .*//')"
+		greeted "--send-proxy, $way" "head! client -> $real" $mode $way "$real"
 	done
-	is "$mode: --send-proxy, unix socket wanted" "head!  -> $realsock" "$(probe $mode block "$realsock" | sed 's/ peer .*//')"
+	greeted "--send-proxy, unix socket wanted" "head!  -> $realsock" $mode block "$realsock"
 	is "$mode: --send-proxy, IPv6 wanted" "head! [::ffff:127.0.0.1]:N -> $real6" \
 		"$(probe $mode poll "$real6" | sed 's/ peer .*//; s/:[0-9]* ->/:N ->/')"
 	to=$head6
-	is "$mode: --send-proxy over IPv6" "head6! client -> [::ffff:127.0.0.1]:${real##*:}" \
-		"$(probe $mode block "$real" | sed 's/ peer .*//')"
+	greeted "--send-proxy over IPv6" "head6! client -> [::ffff:127.0.0.1]:${real##*:}" $mode block "$real"
 	to=$headsock
-	is "$mode: --send-proxy over a unix socket" "headsock! 127.0.0.1:0 -> $real" "$(probe $mode block "$real" | sed 's/ peer .*//')"
+	greeted "--send-proxy over a unix socket" "headsock! 127.0.0.1:0 -> $real" $mode block "$real"
 done
 
 # 5. The proxy is not there
@@ -143,7 +155,8 @@ for mode in $modes; do
 	for to in $dead "[::1]:1" "$work/dead.sock"; do
 		for opts in "--match $real" "--match $real --send-proxy"; do
 			for way in block poll again epoll-first reuse sendto; do
-				is "$mode: $opts, no proxy at ${to##*/}: $way" "real peer $real" "$(probe $mode $way "$real")"
+				is "$mode: $opts, no proxy at ${to##*/}: $way" "real peer $real" \
+					"$(probe $mode $way "$real")"
 			done
 		done
 	done
@@ -180,8 +193,10 @@ for mode in preload seccomp; do
 	pid=$!
 	wait $pid
 	is "$mode: process and parent" "$pid $$" "$(cat "$work/ids.$mode")"
-	is "$mode: no child that the program does not know of" "" "$(go sh -c 'read -r x </proc/$$/task/$$/children; echo "$x"')"
+	is "$mode: no child that the program does not know of" "" \
+		"$(go sh -c 'read -r x </proc/$$/task/$$/children; echo "$x"')"
 	is "$mode: descriptors" "$(bash -c 'ls /proc/self/fd | wc -l')" "$(go bash -c 'ls /proc/self/fd | wc -l')"
+	: >"$work/signal.$mode"
 	going sh -c 'trap "echo got it; exit 3" TERM; echo up; while :; do sleep 0.05; done' >"$work/signal.$mode" &
 	pid=$!
 	until grep -q up "$work/signal.$mode"; do sleep 0.05; done
@@ -192,18 +207,17 @@ for mode in preload seccomp; do
 	is "$mode: no such program" 127 $?
 	go "$work" 2>/dev/null
 	is "$mode: no program" 126 $?
-	is "$mode: a child of a child" proxy "$(go sh -c "sh -c '$aids/probe block $real'" | cut -d' ' -f1)"
-	is "$mode: --no-children" "real peer $real" \
-		"$("$r" --mode $mode --no-children --to "$to" --match "$real" -- sh -c "$aids/probe block $real; :" 2>&1)"
-	is "$mode: --no-children, the program itself" proxy "$("$r" --mode $mode --no-children --to "$to" --match "$real" -- \
-		"$aids/probe" fork "$real" 2>&1 | cut -d' ' -f1)"
+	is "$mode: a child of a child" proxy "$(go sh -c "sh -c '$aids/probe block $real'" | first_word)"
+	alone() { "$r" --mode $mode --no-children --to "$to" --match "$real" -- "$@" 2>&1; }
+	is "$mode: --no-children" "real peer $real" "$(alone sh -c "$aids/probe block $real; :")"
+	is "$mode: --no-children, the program itself" proxy "$(alone "$aids/probe" fork "$real" | first_word)"
 	mkfifo "$work/orphan.$mode"
 	go "$aids/probe" orphan "$real" >"$work/orphan.$mode" &
 	read -r line <"$work/orphan.$mode"
 	is "$mode: a daemon, after the program has ended" proxy "${line%% *}"
 done
-is "--no-children leaves nothing in the environment" "LD_PRELOAD=/x.so" "$(LD_PRELOAD=/x.so "$run" --no-children --to "$to" -- env \
-	2>/dev/null | grep -e SIDETRACK -e LD_PRELOAD)"
+is "--no-children leaves nothing in the environment" "LD_PRELOAD=/x.so" \
+	"$(LD_PRELOAD=/x.so "$run" --no-children --to "$to" -- env 2>/dev/null | grep -e ^SIDETRACK_ -e ^LD_PRELOAD)"
 supervisors() { pgrep -fc -- "--match $real "; } # a program that has started does not say --match any more
 for ((i = 0; i < 200; i++)); do
 	[ "$(supervisors)" != 0 ] || break
@@ -218,19 +232,20 @@ refused() { # TEXT ARG...
 	out=$("$run" "$@" -- touch "$work/started" 2>&1)
 	is "refused: $text" "2 sidetrack-run: $text" "$? $out"
 }
-refused 'bad rule "10.0.0.5:x": expected host:port with a port from 1 to 65535, or /path/to.sock' --to $dead --match 10.0.0.5:x
+expected="expected host:port with a port from 1 to 65535, or /path/to.sock"
+refused "bad rule \"10.0.0.5:x\": $expected" --to $dead --match 10.0.0.5:x
 refused 'bad rule "10.0.0.0/33": bad network' --to $dead --match 10.0.0.5:3306 --match 10.0.0.0/33
 refused 'bad rule "10.0.0.999": neither an address, a network, nor a host name' --to $dead --match 10.0.0.999
 refused 'bad --to "127.0.0.1:x": expected host:port, [v6]:port or /path/to.sock' --to 127.0.0.1:x
 refused 'bad --mode "quick": expected auto, preload or seccomp' --to $dead --mode quick
 refused '--to is missing: where is the proxy? (--help tells more)' --strict
 is "nothing was started" no "$([ -e "$work/started" ] && echo yes || echo no)"
-alone() { LD_PRELOAD=$build/libsidetrack.so env "$@" "$aids/probe" block "$real" 2>&1 >"$work/out" | sort -u; }
+bare() { LD_PRELOAD=$build/libsidetrack.so env "$@" "$aids/probe" block "$real" 2>&1 >"$work/out" | sort -u; }
 is "the library alone, a bad rule" \
-	'sidetrack: bad setting "10.0.0.5:0": expected host:port with a port from 1 to 65535, or /path/to.sock: no connection is redirected' \
-	"$(alone SIDETRACK_TO=$proxy SIDETRACK_MATCH="$real,10.0.0.5:0")"
+	"sidetrack: bad setting \"10.0.0.5:0\": $expected: no connection is redirected" \
+	"$(bare SIDETRACK_TO=$proxy SIDETRACK_MATCH="$real,10.0.0.5:0")"
 is "and no redirection" "real peer $real" "$(cat "$work/out")"
-is "the library alone, without variables, is silent" "" "$(alone A=b)"
+is "the library alone, without variables, is silent" "" "$(bare A=b)"
 is "SIDETRACK_TO and SIDETRACK_MATCH for --to and --match" "proxy peer $real" \
 	"$(SIDETRACK_TO=$proxy SIDETRACK_MATCH=$real "$run" "$aids/probe" block "$real")"
 
@@ -240,19 +255,21 @@ is "exports the interposed functions, and nothing else" "__connect connect getad
 both="counter saw ${real##*:} proxy peer $real"
 is "after another library" "$both" "$(LD_PRELOAD=$aids/counter.so "$run" --to "$to" --match "$real" -- \
 	"$aids/probe" block "$real" 2>&1 | sort | xargs)"
-is "before another library" "counter saw ${proxy##*:} proxy peer $real" "$(LD_PRELOAD=$build/libsidetrack.so:$aids/counter.so \
-	SIDETRACK_TO=$proxy SIDETRACK_MATCH=$real "$aids/probe" block "$real" 2>&1 | sort | xargs)"
+is "before another library" "counter saw ${proxy##*:} proxy peer $real" "$(
+	LD_PRELOAD=$build/libsidetrack.so:$aids/counter.so SIDETRACK_TO=$proxy SIDETRACK_MATCH=$real \
+		"$aids/probe" block "$real" 2>&1 | sort | xargs)"
 for kind in address thread; do
 	gcc -fsanitize=$kind -g -D_GNU_SOURCE -pthread -o "$work/probe-$kind" tests/preload/probe.c
 	lib=$(gcc -print-file-name=lib${kind:0:1}san.so)
 	for way in block poll thread fork; do
-		is "under the $kind sanitizer: $way" "proxy peer $real" "$(LD_PRELOAD=$lib "$run" --to "$to" --match "$real" -- \
-			setarch -R "$work/probe-$kind" $way "$real" 2>&1)"
+		is "under the $kind sanitizer: $way" "proxy peer $real" "$(LD_PRELOAD=$lib \
+			"$run" --to "$to" --match "$real" -- setarch -R "$work/probe-$kind" $way "$real" 2>&1)"
 	done
 done
 jemalloc=$(ldconfig -p | awk '/libjemalloc.so/ {print $NF; exit}')
 if [ -n "$jemalloc" ]; then
-	is "with jemalloc" "proxy peer $real" "$(LD_PRELOAD=$jemalloc "$run" --to "$to" --match "$real" -- "$aids/probe" thread "$real" 2>&1)"
+	is "with jemalloc" "proxy peer $real" \
+		"$(LD_PRELOAD=$jemalloc "$run" --to "$to" --match "$real" -- "$aids/probe" thread "$real" 2>&1)"
 else skip "no jemalloc here"; fi
 
 # 9. What kind of program
@@ -260,7 +277,8 @@ printf '#!/usr/bin/env sh\nexec %s block %s\n' "$aids/probe" "$real" >"$work/scr
 chmod 755 "$work/script"
 is "a script" "proxy peer $real" "$("$run" --to "$to" --match "$real" -- "$work/script")"
 "$run" --mode preload --to "$to" -- "$aids/probe-static" block "$real" >"$work/out" 2>&1
-is "--mode preload and a static program" "125 sidetrack-run: $aids/probe-static: statically linked" "$? $(cat "$work/out")"
+is "--mode preload and a static program" "125 sidetrack-run: $aids/probe-static: statically linked" \
+	"$? $(cat "$work/out")"
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
 	# Unprivileged, from a place that everybody can read, which $TMPDIR may not be
 	pub=$(mktemp -d /tmp/st-shim.XXXXXX) && chmod 755 "$pub"
@@ -268,20 +286,23 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
 	nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
 	for p in probe probe-static; do
 		for mode in auto seccomp; do
-			is "unprivileged: $p, --mode $mode" proxy "$(cd / && $nobody "$pub/sidetrack-run" --mode $mode --to "$to" \
-				--match "$real" -- "$pub/$p" fork "$real" 2>&1 | cut -d' ' -f1)"
+			is "unprivileged: $p, --mode $mode" proxy "$(cd / && $nobody "$pub/sidetrack-run" --mode $mode \
+				--to "$to" --match "$real" -- "$pub/$p" fork "$real" 2>&1 | first_word)"
 		done
 	done
 	chmod u+s "$pub/probe"
-	is "unprivileged: a setuid program" "sidetrack-run: $pub/probe: runs without its extra privileges proxy peer $to" \
-		"$(cd / && $nobody "$pub/sidetrack-run" --to "$to" --match "$real" -- "$pub/probe" block "$real" 2>&1 | xargs)"
+	is "unprivileged: a setuid program" \
+		"sidetrack-run: $pub/probe: runs without its extra privileges proxy peer $to" \
+		"$(cd / && $nobody "$pub/sidetrack-run" --to "$to" --match "$real" -- "$pub/probe" block "$real" 2>&1 |
+			xargs)"
 else skip "not root: nothing to give up"; fi
 
 # 10. io_uring: not seen, and said so in docs/shim.md; --deny-io-uring makes programs fall back
-if [ "$("$aids/uring" 127.0.0.1 "${real##*:}")" = "io_uring real" ]; then
-	is "io_uring is not seen" "io_uring real" "$("$supervisor" --mode seccomp --to "$to" --match "$real" -- "$aids/uring" 127.0.0.1 "${real##*:}")"
-	is "--deny-io-uring" "connect proxy" "$("$supervisor" --mode seccomp --deny-io-uring --to "$to" --match "$real" -- \
-		"$aids/uring" 127.0.0.1 "${real##*:}")"
+ring=("$aids/uring" 127.0.0.1 "${real##*:}")
+if [ "$("${ring[@]}")" = "io_uring real" ]; then
+	by=("$supervisor" --mode seccomp --to "$to" --match "$real")
+	is "io_uring is not seen" "io_uring real" "$("${by[@]}" -- "${ring[@]}")"
+	is "--deny-io-uring" "connect proxy" "$("${by[@]}" --deny-io-uring -- "${ring[@]}")"
 else skip "this kernel has no io_uring for us"; fi
 
 # 11. A proxy that dies later: the next connection finds the real destination

@@ -2,7 +2,8 @@
 import sys
 import pymysql
 
-db = pymysql.connect(host=sys.argv[1], port=int(sys.argv[2]), user="app", password="lab-app", database="app", autocommit=True)
+db = pymysql.connect(host=sys.argv[1], port=int(sys.argv[2]), user="app", password="lab-app", database="app",
+                     autocommit=True)
 total = 0
 with db.cursor() as c:
     for _ in range(20):

@@ -1,5 +1,6 @@
 <?php // SPDX-License-Identifier: Apache-2.0
-$db = new PDO("mysql:host=$argv[1];port=$argv[2];dbname=app", 'app', 'lab-app', [PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION]);
+$db = new PDO("mysql:host=$argv[1];port=$argv[2];dbname=app", 'app', 'lab-app');
+$db->setAttribute(PDO::ATTR_ERRMODE, PDO::ERRMODE_EXCEPTION);
 $sum = 0;
 $token = $db->prepare('SELECT member_id FROM access_token WHERE token = ?');
 for ($i = 0; $i < 20; $i++) {
