@@ -144,6 +144,14 @@ static const struct catalog_rule *known_rule(const struct config *config, const 
 	return rule->found && rule->compare != COMPARE_UNKNOWN && !rule->why[0] ? rule : NULL;
 }
 
+/* Until when a row is good is asked in the column's own clock; a lookup that compares it with another one turns at
+ * another moment. */
+static bool same_clock(const struct catalog_rule *rule, const struct sql_stmt *stmt)
+{
+	return (rule->expires == EXPIRES_DATETIME && stmt->clocks == SQL_CLOCK_LOCAL) ||
+	       (rule->expires == EXPIRES_EPOCH && stmt->clocks == SQL_CLOCK_UNIX);
+}
+
 static const char *why_not(const struct config *config, const struct catalog *catalog, const struct sql_stmt *stmt,
 			   unsigned text_mode, const struct cache_params *params, unsigned i, struct cache_row *row)
 {
@@ -155,8 +163,7 @@ static const char *why_not(const struct config *config, const struct catalog *ca
 		return "the catalog does not know how the key column compares";
 	if (stmt->scope != SQL_SCOPE_KEYS || stmt->nkeys != 1)
 		return "it does not name one key";
-	if (stmt->flags & SQLF_NOW && !(stmt->now_is_expiry && config->rules[i].expires[0] &&
-					(rule->expires == EXPIRES_DATETIME || rule->expires == EXPIRES_EPOCH)))
+	if (stmt->flags & SQLF_NOW && !(stmt->now_is_expiry && config->rules[i].expires[0] && same_clock(rule, stmt)))
 		return "the time of day";
 	return canon(rule, &stmt->keys[0], text_mode, params, row);
 }

@@ -50,14 +50,11 @@ void reply_ok(struct buf *b, unsigned seq, uint32_t caps, unsigned header, const
 	buf_put_lenenc(b, ok->insert_id);
 	buf_put_u16(b, tell ? status | STATUS_STATE_CHANGED : status);
 	buf_put_u16(b, ok->warnings);
-	if (caps & CAP_SESSION_TRACK) {
-		if (ok->info.n > 0 || tell)
-			buf_put_lenenc_bytes(b, ok->info);
-		if (tell)
-			buf_put_lenenc_bytes(b, ok->state);
-	} else {
-		buf_put(b, ok->info.p, ok->info.n);
-	}
+	/* MariaDB prefixes the text with its length for all clients, session tracking or not. */
+	if (ok->info.n > 0 || tell)
+		buf_put_lenenc_bytes(b, ok->info);
+	if (tell)
+		buf_put_lenenc_bytes(b, ok->state);
 	packet_end(b, start);
 }
 

@@ -67,8 +67,8 @@ struct worker *worker_new(unsigned index)
 	w->priv = v;
 	w->stats = stats_new();
 	w->scratch = xmalloc(WORKER_SCRATCH);
-	/* Only this thread touches the base; precise timers because the store's deadline is a few milliseconds. */
-	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_PRECISE_TIMER);
+	/* Only this thread touches the base. */
+	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
 	w->base = event_base_new_with_config(config);
 	event_config_free(config);
 	v->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

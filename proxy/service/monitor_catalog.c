@@ -289,7 +289,7 @@ static MYSQL_RES *ask_table(struct reading *r, const struct config_rule *rule, c
 static void read_rule(struct reading *r, const struct config_rule *config, struct catalog_rule *rule)
 {
 	MYSQL_RES *res = ask_table(r, config,
-				   "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_OCTET_LENGTH, COLLATION_NAME, EXTRA"
+				   "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, COLLATION_NAME, EXTRA"
 				   " FROM information_schema.COLUMNS WHERE", "ORDER BY ORDINAL_POSITION");
 	if (res == NULL)
 		return;

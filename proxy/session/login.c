@@ -137,7 +137,11 @@ void login_verified(struct session *s, const struct backend_error *error)
 	free(s->pending);
 	s->login_name = s->login_schema = NULL;
 	s->pending = NULL;
-	reply_ok(&out, c->seq, s->caps, 0, &(struct ok_packet){.status = s->status});
+	struct buf told = {0};
+	if (s->want.schema != NULL)
+		track_build(&told, &(struct track){.type = TRACK_SCHEMA, .value = slice_str(s->want.schema)});
+	reply_ok(&out, c->seq, s->caps, 0, &(struct ok_packet){.status = s->status, .state = buf_slice(&told)});
+	buf_fini(&told);
 	int sent = session_send(s, out.data, out.len);
 	buf_fini(&out);
 	if (sent == 0)

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "session/session.h"
 
+enum { LINGER_US = 1000000, LINGER_DIAGNOSTICS_US = 60000000 };
 enum { BACKLOG = 1024, ACCEPT_PAUSE_MS = 100, ACCEPTS_A_TURN = 64 };
 
 struct listener {
@@ -55,6 +56,26 @@ static void watch_rules(struct proxy_worker *pw)
 	pw->nwatch = config->nrules;
 }
 
+/* Connections that are kept for what they know of a session's last statements are not kept for ever: LAST_INSERT_ID()
+ * is asked and remembered when its session is idle; diagnostics go when others wait, or after a minute. */
+static void on_linger_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct proxy_worker *pw = arg;
+	struct session *s, *next;
+	int64_t now = topology_now_us();
+
+	(void)fd;
+	(void)what;
+	for (s = TAILQ_FIRST(&pw->lingering); s != NULL; s = next) {
+		next = TAILQ_NEXT(s, linger_link);
+		int64_t limit = !s->linger_diagnostics || s->home->pool->nwaiting > 0 ? LINGER_US : LINGER_DIAGNOSTICS_US;
+		if (now - s->linger_since >= limit)
+			settle_give_up_linger(s);
+	}
+	if (TAILQ_EMPTY(&pw->lingering))
+		event_del(&pw->linger_tick);
+}
+
 struct proxy *proxy_new(struct config *config, struct freshness *freshness, const struct proxy_services *services)
 {
 	struct proxy *p = xcalloc(1, sizeof *p);
@@ -72,6 +93,8 @@ struct proxy *proxy_new(struct config *config, struct freshness *freshness, cons
 		pw->worker->home = pw;
 		LIST_INIT(&pw->sessions);
 		TAILQ_INIT(&pw->wait_primary);
+		TAILQ_INIT(&pw->lingering);
+		event_assign(&pw->linger_tick, pw->worker->base, -1, EV_PERSIST, on_linger_tick, pw);
 		cluster_init(&pw->cluster, pw->worker, p->nworkers, config);
 		pw->cache = cache_new(p->cache, pw->worker->base, config, pw->worker->stats);
 		watch_rules(pw);
@@ -388,6 +411,7 @@ void proxy_free(struct proxy *p)
 	}
 	for (unsigned i = 0; i < p->nworkers; i++) {
 		struct proxy_worker *pw = p->workers[i];
+		event_del(&pw->linger_tick);
 		cluster_fini(&pw->cluster);
 		cache_free(pw->cache);
 		if (pw->accounts != NULL)

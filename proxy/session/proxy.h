@@ -55,6 +55,8 @@ struct proxy_worker {
 	unsigned nwatch;
 	LIST_HEAD(, session) sessions;
 	TAILQ_HEAD(, session) wait_primary;
+	TAILQ_HEAD(, session) lingering; /* oldest first */
+	struct event linger_tick;    /* runs while there are any */
 	struct command *free_commands;
 	unsigned nfree_commands;
 	struct buf out;              /* to put messages together in, empty between callbacks */

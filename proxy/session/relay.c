@@ -384,6 +384,14 @@ static ssize_t take_packet(struct outgoing *o, struct backend *b, uint8_t *p, si
 	if (c->pings)
 		return (ssize_t)whole;
 	p[3] = (uint8_t)(p[3] + c->shift);
+	if (part == RESULT_ERR && c->sync_error.code == ER_OPTION_PREVENTS_STATEMENT && (s->status & STATUS_IN_TRANS_READONLY)) {
+		/* The replica's read_only spoke before the transaction's own READ ONLY, which a primary would name. */
+		size_t from = o->made.len;
+		reply_err(&o->made, p[3], ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, "25006",
+			  "Cannot execute statement in a READ ONLY transaction");
+		emit_closing(o, NULL, 0, true, from, true);
+		return (ssize_t)whole;
+	}
 	if (part == RESULT_ERR) {
 		emit_closing(o, p, whole, false, 0, true);
 		return (ssize_t)whole;
@@ -521,6 +529,8 @@ void relay_retry(struct session *s)
 	struct backend *b = s->current;
 	int server = (int)c->server_id;
 
+	if (s->home == b)
+		s->home = NULL; /* it had lingered */
 	s->current = NULL;
 	atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
 	c->sent_any = false;
@@ -533,7 +543,7 @@ void relay_lost(struct session *s, const char *why)
 {
 	struct command *c = s->command;
 	struct backend *b = s->current;
-	bool again = c->retryable && !c->forwarded && b != s->home;
+	bool again = c->retryable && !c->forwarded && !(b == s->home && session_bound(s));
 	bool finished = c->finished;
 	int server = (int)c->server_id;
 

@@ -97,7 +97,7 @@ void command_free(struct session *s)
 		return;
 	s->command = NULL;
 	command_timer_stop(c);
-	dispatch_ddl_ended(c);
+	effects_ddl_ended(c);
 	pool_cancel(&c->wait);
 	cache_cancel(pw->cache, &c->op);
 	if (c->leased)
@@ -111,6 +111,15 @@ void command_free(struct session *s)
 		buf_fini(&c->request);
 		free(c);
 	}
+}
+
+void session_put_query(struct buf *out, const char *sql, size_t n)
+{
+	size_t start = packet_begin(out, 0);
+
+	buf_put_u8(out, COM_QUERY);
+	buf_put(out, sql, n);
+	packet_end(out, start);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------- */
@@ -190,11 +199,14 @@ void session_close(struct session *s, const char *why)
 	if (s->step == SESSION_WAIT)
 		TAILQ_REMOVE(&pw->wait_primary, s, wait_link);
 	bool mid_reply = s->step == SESSION_RELAY;
+	settle_end_linger(s);
 	s->step = SESSION_CLOSED;
 	event_del(&s->deadline);
 	conn_close(&s->conn);
 	if (mid_reply)
 		settle_unknown(s);
+	else
+		settle_unsent(s);
 	/* A connection in the middle of a reply cannot be used again; one that holds a transaction or state is reset. */
 	if (s->current != NULL && (mid_reply || s->current != s->home)) {
 		if (s->home == s->current)

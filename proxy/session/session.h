@@ -8,7 +8,9 @@
  *
  *   login.c     greeting, authentication, COM_CHANGE_USER
  *   command.c   what each command is; those that are answered here
- *   dispatch.c  from a statement to a server connection: look up, fence, route, acquire, send
+ *   effects.c   what a statement reads and writes
+ *   lookup.c    the cache's part: look-up, fences
+ *   dispatch.c  from a statement to a server connection: route, acquire, send
  *   relay.c     the reply, on its way to the client
  *   settle.c    the reply has ended: state, freshness, invalidation, fill, the connection's way back
  *   prepared.c  prepared statements
@@ -121,8 +123,6 @@ struct command {
 	bool changed;               /* session state changed in a way that only the server knows */
 	bool finished;              /* the client's answer is complete */
 	bool accounted;             /* what it wrote is in session.touched, or settled */
-	bool keep;                  /* its diagnostics may be asked for: the connection stays */
-	bool lost;
 	uint64_t affected, insert_id;
 	unsigned warnings;
 	struct gtid gtid;
@@ -175,8 +175,13 @@ struct session {
 	struct backend *home;        /* the connection that it keeps: transaction, pinned state, lingering diagnostics */
 	struct backend *current;     /* the connection that runs its command */
 	bool throttled;              /* current is not read: the client is slow */
+	bool sticky;                 /* every statement goes to home: SET timestamp and kin */
 	bool pinned, temporary_tables, locks, next_transaction, serializable, binlog_off;
-	bool linger;                 /* home is kept only for SHOW WARNINGS, FOUND_ROWS() and kin */
+	bool linger;                 /* home is kept only for what it knows of the last statements: warnings, FOUND_ROWS(),
+				      * LAST_INSERT_ID(); others may have it when they wait for one */
+	bool linger_diagnostics;     /* ... and not for LAST_INSERT_ID() alone, which can be asked and told elsewhere */
+	int64_t linger_since;        /* monotonic us */
+	TAILQ_ENTRY(session) linger_link;
 	bool insert_id_dirty;        /* last_insert_id is to be asked before home goes back */
 	uint64_t last_insert_id;
 	uint32_t last_thread, last_uses; /* stamp of the connection that ran the last statement */
@@ -198,6 +203,7 @@ int session_send(struct session *s, const void *p, size_t n); /* closes and retu
 void session_error(struct session *s, unsigned code, const char *sqlstate, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5))); /* answers the command with ERR and settles it */
 void session_input(struct session *s);
+void session_put_query(struct buf *out, const char *sql, size_t n); /* a COM_QUERY packet */
 struct command *command_new(struct session *s);
 void command_free(struct session *s);
 void command_timer(struct command *c, uint64_t ms, event_callback_fn fn);
@@ -216,14 +222,28 @@ void command_run(struct session *s);
 /* OK to the client for a command that is answered here. */
 void command_ok(struct session *s);
 
+/* effects.c */
+struct slice effects_schema(const struct session *s);           /* for the statement's unqualified names */
+const struct catalog *effects_catalog(const struct session *s); /* NULL: nothing that it says can be relied on now */
+void effects_note_reads(struct session *s);                     /* command.tables */
+/* Fills slots (SQL_TABLES) with the tables that the statement writes; false when it may write others too. */
+bool effects_names_writes(struct session *s, uint64_t *slots, unsigned *n);
+bool effects_may_write(const struct command *c);
+bool effects_may_commit(const struct command *c);               /* an open transaction */
+void effects_ddl_begins(struct command *c);
+void effects_ddl_ended(struct command *c);                      /* before the client hears of it */
+void effects_catalog_changed(struct proxy *p);
+
+/* lookup.c: both return false when there is nothing to wait for; else dispatch_route follows, or the answer. */
+bool lookup_try(struct session *s);   /* a read: is the answer cached? */
+bool lookup_fence(struct session *s); /* a write, or what may commit writes: fence its keys first */
+void lookup_put_expiry_query(struct session *s, struct buf *out);
+void command_swallow(struct command *c, enum swallow what, int times); /* a reply to come that is not the client's */
+
 /* dispatch.c */
+void dispatch_route(struct session *s);
 void dispatch_statement(struct session *s);  /* stmt and text are set */
 void dispatch_command(struct session *s, enum result_shape shape); /* another command: the primary */
-/* Fills slots (SQL_TABLES) with the tables that the statement writes; false when it may write others too. */
-bool dispatch_names_its_writes(struct session *s, uint64_t *slots, unsigned *n);
-bool dispatch_may_write(const struct command *c);
-void dispatch_ddl_ended(struct command *c);          /* before the client hears of it */
-void dispatch_catalog_changed(struct proxy *p);
 void dispatch_again(struct session *s, int failed_server); /* run a read elsewhere */
 void dispatch_primary_came(struct session *s); /* it waited in SESSION_WAIT */
 void dispatch_send(struct session *s);   /* s->current is there */
@@ -238,9 +258,12 @@ void relay_client_drained(struct session *s);
 void settle_gtid(struct session *s);      /* an OK told of a write: published before the client sees it */
 bool settle_holds(struct session *s);     /* must the packet that ends the reply wait for the store? */
 void settle(struct session *s);           /* the reply has ended */
+void settle_give_up_linger(struct session *s); /* between commands: others wait for its lingering connection */
+void settle_end_linger(struct session *s);     /* it is about to be used or put back */
 void settle_insert_id(struct session *s); /* the trailing question was answered */
 void settle_refused(struct session *s, const struct backend_error *error); /* it was never sent */
 void settle_unknown(struct session *s);   /* what was sent and not answered counts as written */
+void settle_unsent(struct session *s);    /* the session ends before its statement was sent: its fence may go */
 void settle_lost(struct session *s);      /* the connection died under a statement that cannot be run again */
 void settle_home_lost(struct session *s, struct backend *b); /* the kept connection died between statements */
 void settle_drop_home(struct session *s); /* resets the kept connection: transaction, locks and state go */

@@ -79,9 +79,9 @@ static void touch(struct session *s)
 	uint64_t slots[SQL_TABLES];
 	unsigned n;
 
-	if (!dispatch_may_write(c))
+	if (!effects_may_write(c))
 		return;
-	if (dispatch_names_its_writes(s, slots, &n))
+	if (effects_names_writes(s, slots, &n))
 		touch_tables(&s->touched, slots, n);
 	else
 		s->touched.all = true;
@@ -137,7 +137,7 @@ void settle_gtid(struct session *s)
 		freshness_wrote_all(f, c->gtid);
 		touch_all_rules(s);
 		if (may_change_definitions(c))
-			dispatch_catalog_changed(s->pw->proxy);
+			effects_catalog_changed(s->pw->proxy);
 	} else {
 		freshness_wrote(f, s->touched.tables, s->touched.n, c->gtid);
 	}
@@ -152,9 +152,9 @@ static void without_gtid(struct session *s)
 	uint64_t slots[SQL_TABLES];
 	unsigned n;
 
-	if (!dispatch_may_write(c) || s->temporary_tables)
+	if (!effects_may_write(c) || s->temporary_tables)
 		return;
-	bool named = dispatch_names_its_writes(s, slots, &n);
+	bool named = effects_names_writes(s, slots, &n);
 	if (c->failed) /* a statement that fails may have written to tables without transactions */
 		freshness_unknown(f, slots, named ? n : 0);
 	else if (named && (c->affected > 0 || s->binlog_off))
@@ -197,7 +197,7 @@ static bool owes_store(const struct session *s)
 bool settle_holds(struct session *s)
 {
 	account(s);
-	dispatch_ddl_ended(s->command);
+	effects_ddl_ended(s->command);
 	return owes_store(s);
 }
 
@@ -234,10 +234,10 @@ void settle_drop_home(struct session *s)
 	struct backend *b = s->home;
 
 	touched_clear(&s->touched);
-	s->linger = false;
+	settle_end_linger(s);
 	s->home = NULL;
 	s->status &= ~(unsigned)(STATUS_IN_TRANS | STATUS_IN_TRANS_READONLY);
-	s->pinned = s->locks = s->next_transaction = s->temporary_tables = false;
+	s->sticky = s->pinned = s->locks = s->next_transaction = s->temporary_tables = false;
 	if (b == NULL)
 		return;
 	b->tainted = true;
@@ -246,7 +246,12 @@ void settle_drop_home(struct session *s)
 
 void settle_home_lost(struct session *s, struct backend *b)
 {
+	settle_end_linger(s);
 	s->home = NULL;
+	if (!session_bound(s)) { /* it lingered: only what it knew of the last statement is gone */
+		backend_close(b, false, "closed by the server");
+		return;
+	}
 	backend_close(b, true, "kept connection closed by the server");
 	/* As without a proxy: the transaction and the state are gone, and so is the connection. */
 	session_close(s, "its server connection was lost");
@@ -282,39 +287,78 @@ static void ask_insert_id(struct session *s)
 
 static bool keeps_diagnostics(const struct command *c)
 {
-	return c->is_statement && (c->warnings > 0 || (c->stmt.flags & (SQLF_CALC_FOUND_ROWS | SQLF_DIAG)) ||
-				   c->stmt.kind == SQL_SHOW_DIAG || c->failed);
+	return c->is_statement && !c->sync_failed &&
+	       (c->warnings > 0 || c->failed || (c->stmt.flags & (SQLF_CALC_FOUND_ROWS | SQLF_DIAG)) || c->stmt.kind == SQL_SHOW_DIAG);
+}
+
+static void linger(struct session *s, bool diagnostics)
+{
+	struct proxy_worker *pw = s->pw;
+	struct timeval tick = {.tv_sec = 1};
+
+	s->linger = true;
+	s->linger_diagnostics = diagnostics;
+	s->linger_since = topology_now_us();
+	if (TAILQ_EMPTY(&pw->lingering))
+		event_add(&pw->linger_tick, &tick);
+	TAILQ_INSERT_TAIL(&pw->lingering, s, linger_link);
+}
+
+void settle_end_linger(struct session *s)
+{
+	if (!s->linger)
+		return;
+	s->linger = false;
+	TAILQ_REMOVE(&s->pw->lingering, s, linger_link);
+}
+
+void settle_give_up_linger(struct session *s)
+{
+	if (!s->linger || s->step != SESSION_IDLE)
+		return;
+	settle_end_linger(s);
+	if (!s->insert_id_dirty) {
+		backend_put(&s->home);
+		return;
+	}
+	command_new(s);
+	s->current = s->home;
+	s->home = NULL;
+	ask_insert_id(s);
 }
 
 /* Gives the connection back or keeps it. Returns false when a question to the server is still open. */
 static bool release(struct session *s)
 {
 	struct backend *b = s->current;
-	struct command *c = s->command;
+	bool diagnostics = keeps_diagnostics(s->command);
 
 	if (b == NULL)
 		return true;
 	stamp(s, b);
 	conn_read_on(&b->conn);
 	s->throttled = false;
+	s->current = NULL;
 	if (s->home != NULL && s->home != b) { /* a read elsewhere, while the kept connection waits */
-		s->current = NULL;
 		backend_put(&b);
 		return true;
 	}
-	if (session_bound(s) || c->keep) {
+	if (session_bound(s)) {
 		s->home = b;
-		s->linger = !session_bound(s);
-		s->current = NULL;
 		return true;
 	}
-	if (s->insert_id_dirty && !b->tainted) {
+	if (s->insert_id_dirty && b->pool->nwaiting > 0 && !diagnostics) {
 		s->home = NULL;
+		s->current = b;
 		ask_insert_id(s);
 		return false;
 	}
-	s->home = s->current = NULL;
-	s->linger = false;
+	if (diagnostics || s->insert_id_dirty) {
+		s->home = b;
+		linger(s, diagnostics);
+		return true;
+	}
+	s->home = NULL;
 	backend_put(&b);
 	return true;
 }
@@ -374,15 +418,14 @@ void settle(struct session *s)
 	if (c->sync_failed)
 		c->failed = true;
 	account(s);
-	dispatch_ddl_ended(c);
+	effects_ddl_ended(c);
 	if (!c->failed)
 		track_statement(s);
-	if (c->insert_id != 0 || (dispatch_may_write(c) && c->is_statement && (c->stmt.flags & SQLF_SESSION_FUNC)) ||
+	if (c->insert_id != 0 || (effects_may_write(c) && c->is_statement && (c->stmt.flags & SQLF_SESSION_FUNC)) ||
 	    (c->is_statement && (c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || (c->stmt.flags & SQLF_UNKNOWN_FUNC)) &&
 	     !gtid_none(c->gtid)) ||
 	    (c->is_statement && c->stmt.kind == SQL_SELECT && (c->stmt.flags & SQLF_SESSION_FUNC)))
 		s->insert_id_dirty = true;
-	c->keep = keeps_diagnostics(c) && !c->sync_failed;
 	fill(s);
 	if (owes_store(s)) {
 		s->step = SESSION_SETTLE;
@@ -455,11 +498,29 @@ void settle_refused(struct session *s, const struct backend_error *error)
 	finish(s);
 }
 
+static void on_nobody_waits(struct cache_op *op, const struct cache_answer *a)
+{
+	(void)op; /* the session is closed; the invalidation goes on without it */
+	(void)a;
+}
+
+void settle_unsent(struct session *s)
+{
+	struct command *c = s->command;
+
+	if (c == NULL || c->accounted || !s->touched.fenced)
+		return;
+	cache_cancel(s->pw->cache, &c->op);
+	touched_merge_changes(&s->touched, c->changes, c->nchanges);
+	c->op.done = on_nobody_waits;
+	cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, (struct gtid){0}, &c->op);
+}
+
 void settle_unknown(struct session *s)
 {
 	struct command *c = s->command;
 	struct freshness *f = s->pw->proxy->freshness;
-	bool may = c != NULL && !c->finished && (dispatch_may_write(c) || s->touched.n > 0 || s->touched.all || s->touched.nchanges > 0);
+	bool may = c != NULL && !c->finished && (effects_may_write(c) || s->touched.n > 0 || s->touched.all || s->touched.nchanges > 0);
 
 	if (!may)
 		return;
@@ -472,8 +533,10 @@ void settle_unknown(struct session *s)
 	if (s->touched.all && s->touched.nchanges == 0)
 		touch_all_rules(s);
 	s->touched.committed = true;
-	if (s->step == SESSION_CLOSED && s->touched.nchanges > 0)
-		cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, (struct gtid){0}, &c->op);
+	if (s->step != SESSION_CLOSED || s->touched.nchanges == 0)
+		return;
+	c->op.done = on_nobody_waits;
+	cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, (struct gtid){0}, &c->op);
 }
 
 void settle_lost(struct session *s)
@@ -482,7 +545,6 @@ void settle_lost(struct session *s)
 
 	settle_unknown(s);
 	c->failed = true;
-	c->lost = true;
 	c->sync_failed = true;
 	c->sync_error = (struct backend_error){.code = CR_SERVER_LOST, .sqlstate = "HY000"};
 	snprintf(c->sync_error.text, sizeof c->sync_error.text, "Lost connection to server during query");

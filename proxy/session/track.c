@@ -128,7 +128,7 @@ unsigned track_text_mode(const struct session *s)
 void track_reset(struct session *s)
 {
 	state_clear(&s->want);
-	s->pinned = s->temporary_tables = s->locks = s->next_transaction = s->serializable = s->binlog_off = false;
+	s->sticky = s->pinned = s->temporary_tables = s->locks = s->next_transaction = s->serializable = s->binlog_off = false;
 	s->insert_id_dirty = false;
 	s->last_insert_id = 0;
 	s->last_server = -1;
@@ -172,6 +172,7 @@ static void track_set(struct session *s)
 	struct command *c = s->command;
 	char text[512];
 
+	s->sticky |= (c->stmt.flags & SQLF_SET_ONCE) != 0;
 	if (c->stmt.flags & (SQLF_USER_VAR_SET | SQLF_SET_ONCE)) {
 		s->pinned = true;
 		return;
@@ -184,6 +185,8 @@ static void track_set(struct session *s)
 	memcpy(text, c->text.p, c->text.n);
 	text[c->text.n] = '\0';
 	struct slice t = slice_of(text, c->text.n);
+	if (mentions(t, "role"))
+		s->pinned = true; /* SET ROLE is no variable: nothing tells of it */
 	if (mentions(t, "collate"))
 		learn_collation(s, s->current);
 	else if (mentions(t, "character set") || mentions(t, "charset"))

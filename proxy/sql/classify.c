@@ -477,6 +477,7 @@ static void parse_init(struct parse *ps, struct slice text, unsigned text_mode, 
 	out->flags = 0;
 	out->nparams = out->ntables = out->nfuncs = out->nkeys = 0;
 	out->funcs_overflow = out->single = out->now_is_expiry = false;
+	out->clocks = 0;
 	out->scope = SQL_SCOPE_NONE;
 	out->watched = out->watched_written = 0;
 }

@@ -114,6 +114,8 @@ enum sql_text_mode { /* how the session's server would read the text */
 	SQL_ORACLE = 16,           /* sql_mode=ORACLE */
 };
 
+enum sql_clock { SQL_CLOCK_LOCAL = 1, SQL_CLOCK_UTC = 2, SQL_CLOCK_UNIX = 4 };
+
 struct sql_stmt {
 	enum sql_kind kind;
 	uint32_t flags;          /* enum sql_flag */
@@ -134,6 +136,7 @@ struct sql_stmt {
 	bool now_is_expiry;      /* there is a NOW() or kin, and each stands alone in a condition `expires > NOW()` (or >=, or
 				  * turned round) that AND combines with the rest of WHERE. Not the other direction: rows that
 				  * come into sight when they expire would be missed by an answer from before */
+	uint8_t clocks;          /* enum sql_clock: which clocks those NOW()s read */
 	uint16_t nkeys;
 	struct sql_literal keys[SQL_KEYS];
 };

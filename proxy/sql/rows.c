@@ -168,6 +168,7 @@ static bool now(struct rows *r)
 	if (kw != KW_NOW && kw != KW_CURRENT_TIMESTAMP && kw != KW_LOCALTIME && kw != KW_LOCALTIMESTAMP &&
 	    kw != KW_UTC_TIMESTAMP && kw != KW_SYSDATE && kw != KW_UNIX_TIMESTAMP)
 		return false;
+	r->out->clocks |= kw == KW_UTC_TIMESTAMP ? SQL_CLOCK_UTC : kw == KW_UNIX_TIMESTAMP ? SQL_CLOCK_UNIX : SQL_CLOCK_LOCAL;
 	next(r);
 	if (!accept(r, '('))
 		return bare;

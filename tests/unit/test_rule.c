@@ -206,6 +206,7 @@ static void test_what_is_not_cacheable(void **state)
 		struct sql_stmt s = select_one(string("a"));
 		s.flags = 1u << bit;
 		s.now_is_expiry = true;
+		s.clocks = SQL_CLOCK_LOCAL;
 		assert_int_equal(match(&s, &key), s.flags & fine ? CACHE_MATCH : CACHE_NO_CACHEABLE);
 	}
 	struct sql_stmt s = select_one(string("a"));
@@ -248,6 +249,9 @@ static void test_now(void **state)
 	s.flags = SQLF_NOW;
 	assert_int_equal(match(&s, &key), CACHE_NO_CACHEABLE);
 	s.now_is_expiry = true;
+	s.clocks = SQL_CLOCK_UTC;
+	assert_int_equal(match(&s, &key), CACHE_NO_CACHEABLE);
+	s.clocks = SQL_CLOCK_LOCAL;
 	assert_int_equal(match(&s, &key), CACHE_MATCH);
 	catalog.rules[0].expires = EXPIRES_UNKNOWN;
 	assert_int_equal(match(&s, &key), CACHE_NO_CACHEABLE);

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The cache's part in a statement's way: the look-up before a read, the fence before a write, what is asked of a server
+ * so that an entry never outlives its row.
+ */
+#include "session/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "base/mem.h"
+
+/* What form of the answer: all that changes its bytes but the row itself. */
+static void shape(struct session *s, uint8_t out[CACHE_SHAPE])
+{
+	const struct command *c = s->command;
+	struct buf b = {0};
+
+	buf_put(&b, c->text.p, c->text.n);
+	buf_put_u8(&b, 0);
+	buf_put(&b, s->identity->user, strlen(s->identity->user) + 1);
+	buf_put_u64(&b, s->want.hash);
+	buf_put_u32(&b, s->caps & (identity_caps(~0u) | CAP_DEPRECATE_EOF));
+	buf_put_u32(&b, s->xcaps);
+	buf_put_u16(&b, s->collation);
+	if (c->ps != NULL) {
+		buf_put_u64(&b, prepared_state(c)->hash);
+		prepared_shape(c, &b);
+	}
+	XXH128_canonical_t canonical;
+	XXH128_canonicalFromHash(&canonical, XXH3_128bits(b.data, b.len));
+	memcpy(out, canonical.digest, CACHE_SHAPE);
+	buf_fini(&b);
+}
+
+/* The stored bytes with this session's own status flags, as if a server had just sent them. */
+static void serve_hit(struct session *s, const struct cache_answer *a)
+{
+	struct command *c = s->command;
+	struct proxy_worker *pw = s->pw;
+	const uint16_t own = STATUS_IN_TRANS | STATUS_AUTOCOMMIT | STATUS_NO_BACKSLASH_ESCAPES | STATUS_ANSI_QUOTES |
+			     STATUS_IN_TRANS_READONLY;
+	size_t offsets = 1 + 4u * a->data[0];
+
+	buf_clear(&pw->out);
+	buf_put(&pw->out, a->data + offsets, a->len - offsets);
+	for (unsigned i = 0; i < a->data[0]; i++) {
+		uint32_t at = get_u32(a->data + 1 + 4 * i);
+		uint16_t stored = get_u16(pw->out.data + at);
+		put_u16(pw->out.data + at, (stored & ~own) | (s->status & own));
+	}
+	int64_t us = topology_now_us() - c->started_us;
+	stats_cache(pw->worker->stats, pw->cluster.config->rules[c->key.rule].stats_id, STAT_HIT);
+	stats_routed(pw->worker->stats, STATS_NO_SERVER, ROUTE_CACHE_HIT);
+	stats_statement(pw->worker->stats, STAT_CACHE, STATS_NO_SERVER, s->identity->stats_user, (uint64_t)us);
+	if (session_send(s, pw->out.data, pw->out.len) == 0)
+		session_idle(s);
+}
+
+/* A value that was not written by us (another version, a damaged store) is no answer. */
+static bool well_formed(const struct cache_answer *a)
+{
+	if (a->len < 1 || a->data[0] > 4 || a->len < 1 + 4u * a->data[0] + PACKET_HEADER)
+		return false;
+	size_t n = a->len - 1 - 4u * a->data[0];
+	for (unsigned i = 0; i < a->data[0]; i++)
+		if (get_u32(a->data + 1 + 4 * i) + 2 > n)
+			return false;
+	return true;
+}
+
+static void on_found(struct cache_op *op, const struct cache_answer *a)
+{
+	struct command *c = (struct command *)((char *)op - offsetof(struct command, op));
+	struct session *s = c->session;
+	struct stats *stats = s->pw->worker->stats;
+	unsigned rule = s->pw->cluster.config->rules[c->key.rule].stats_id;
+
+	if (a->verdict == CACHE_HIT && well_formed(a)) {
+		serve_hit(s, a);
+		return;
+	}
+	stats_cache(stats, rule, a->verdict == CACHE_OFF ? STAT_BYPASS : STAT_MISS);
+	c->found = *a;
+	c->found.data = NULL;
+	c->leased = a->verdict == CACHE_LEASE;
+	dispatch_route(s);
+}
+
+bool lookup_try(struct session *s)
+{
+	struct command *c = s->command;
+	struct proxy_worker *pw = s->pw;
+	const struct config *config = pw->cluster.config;
+	const struct catalog *catalog = effects_catalog(s);
+	struct cache_params params = {0};
+	const char *why = NULL;
+
+	if (config->mode == MODE_SPLIT || pw->nwatch == 0 || c->want.target != TARGET_REPLICA || c->stmt.scope == SQL_SCOPE_NONE ||
+	    c->code == COM_STMT_PREPARE)
+		return false;
+	if (c->stmt.hint != SQL_HINT_NONE || (c->stmt.flags & SQLF_MULTI) || s->pinned || catalog == NULL)
+		return false;
+	if (c->ps != NULL)
+		prepared_params(c, &params);
+	if (cache_rule_match(config, catalog, &c->stmt, c->text_mode, c->ps != NULL ? &params : NULL, &c->key, &why) != CACHE_MATCH)
+		return false;
+	if (config->mode == MODE_OBSERVE) {
+		stats_would_move(pw->worker->stats, STAT_CACHE);
+		return false;
+	}
+	c->cacheable = true;
+	shape(s, c->key.shape);
+	s->step = SESSION_LOOKUP;
+	c->op.done = on_found;
+	cache_lookup(pw->cache, &c->key, &c->op);
+	return true;
+}
+
+/* --- fences ------------------------------------------------------------------------------------------------------ */
+
+/* Which cached rows the statement may change. Unknown effects are left to settle.c: an OK tells whether anything was
+ * written at all, and most calls of procedures and functions only read. */
+static void note_changes(struct session *s)
+{
+	struct command *c = s->command;
+	const struct config *config = s->pw->cluster.config;
+	struct cache_params params = {0};
+	uint64_t slots[SQL_TABLES];
+	unsigned n;
+
+	if (config->nrules == 0 || !effects_may_write(c))
+		return;
+	bool named = effects_names_writes(s, slots, &n);
+	if (!named && c->is_statement && (c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_SELECT || c->stmt.kind == SQL_EXECUTE ||
+					  c->stmt.kind == SQL_SET || c->stmt.kind == SQL_DO || c->stmt.kind == SQL_OTHER ||
+					  c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_LOCK || c->stmt.kind == SQL_UNLOCK ||
+					  c->stmt.kind == SQL_KILL) && !(c->stmt.flags & SQLF_MULTI))
+		return;
+	if (c->ps != NULL)
+		prepared_params(c, &params);
+	c->changes = xmalloc(CONFIG_RULES * sizeof *c->changes);
+	c->nchanges = cache_rule_changes(config, s->pw->catalog, &c->stmt, !named, c->text_mode, c->ps != NULL ? &params : NULL,
+					 c->changes, CONFIG_RULES);
+}
+
+static void on_fenced(struct cache_op *op, const struct cache_answer *a)
+{
+	struct command *c = (struct command *)((char *)op - offsetof(struct command, op));
+
+	(void)a;
+	dispatch_route(c->session);
+}
+
+/* Before a write, or before what may commit the transaction's writes. */
+bool lookup_fence(struct session *s)
+{
+	struct command *c = s->command;
+	const struct cache_change *changes = c->changes;
+	unsigned n = c->nchanges;
+
+	note_changes(s);
+	changes = c->changes;
+	n = c->nchanges;
+	if (session_in_transaction(s) || !(s->status & STATUS_AUTOCOMMIT)) {
+		if (!effects_may_commit(c) || s->touched.nchanges == 0)
+			return false;
+		if (touched_merge_changes(&s->touched, changes, n))
+			c->nchanges = 0;
+		changes = s->touched.changes;
+		n = s->touched.nchanges;
+	}
+	if (n == 0)
+		return false;
+	s->touched.fenced = true;
+	s->step = SESSION_FENCE;
+	c->op.done = on_fenced;
+	cache_invalidate(s->pw->cache, changes, n, CACHE_BEFORE, (struct gtid){0}, &c->op);
+	return true;
+}
+
+/* How long the row may be kept: asked of the server, in the same write, so that neither clocks nor time zones count. */
+void lookup_put_expiry_query(struct session *s, struct buf *out)
+{
+	struct command *c = s->command;
+	const struct config_rule *rule = &s->pw->cluster.config->rules[c->key.rule];
+	const struct catalog_rule *known = &s->pw->catalog->rules[c->key.rule];
+	const char *now = known->expires == EXPIRES_EPOCH ? "UNIX_TIMESTAMP(NOW(6))" : "NOW(6)";
+	struct buf sql = {0};
+
+	if (known->expires == EXPIRES_EPOCH)
+		buf_printf(&sql, "SELECT MIN(CASE WHEN `%s`>%s THEN FLOOR((`%s`-%s)*1000) END),", rule->expires, now, rule->expires, now);
+	else
+		buf_printf(&sql, "SELECT MIN(CASE WHEN `%s`>%s THEN TIMESTAMPDIFF(MICROSECOND,%s,`%s`) DIV 1000 END),", rule->expires,
+			   now, now, rule->expires);
+	buf_printf(&sql, "IFNULL(SUM(`%s`<=%s),0) FROM `%s`.`%s` WHERE `%s`='", rule->expires, now, rule->db, rule->table, rule->key);
+	for (unsigned i = 0; i < c->key.len; i++) {
+		uint8_t ch = c->key.row[i];
+		if (ch == '\'' || (ch == '\\' && !(s->status & STATUS_NO_BACKSLASH_ESCAPES)))
+			buf_put_u8(&sql, ch);
+		buf_put_u8(&sql, ch);
+	}
+	buf_put_u8(&sql, '\'');
+	session_put_query(out, (const char *)sql.data, sql.len);
+	buf_fini(&sql);
+	command_swallow(c, SWALLOW_EXPIRY, 1);
+}
