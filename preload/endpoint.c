@@ -175,14 +175,24 @@ bool endpoint_copy(const struct sockaddr *sa, socklen_t len, struct endpoint *ou
 	return true;
 }
 
+/* "0.0.0.0", "::" and "::ffff:0.0.0.0" are this machine, for connect(). */
+static void wildcard_to_loopback(uint8_t ip[16])
+{
+	static const uint8_t v6_any[16], v4_any[16] = {[10] = 0xff, [11] = 0xff};
+
+	if (memcmp(ip, v6_any, 16) == 0)
+		ip[15] = 1;
+	if (memcmp(ip, v4_any, 16) == 0)
+		ip[12] = 127, ip[15] = 1;
+}
+
 bool endpoint_ip(const struct sockaddr *sa, socklen_t len, uint8_t out[16], uint16_t *port)
 {
 	if (len >= sizeof(struct sockaddr_in) && sa->sa_family == AF_INET) {
 		const struct sockaddr_in *in = (const void *)sa;
 
 		map_v4(&in->sin_addr, out);
-		if (in->sin_addr.s_addr == htonl(INADDR_ANY))
-			out[12] = 127, out[15] = 1;
+		wildcard_to_loopback(out);
 		*port = ntohs(in->sin_port);
 		return true;
 	}
@@ -190,8 +200,7 @@ bool endpoint_ip(const struct sockaddr *sa, socklen_t len, uint8_t out[16], uint
 		const struct sockaddr_in6 *in6 = (const void *)sa;
 
 		memcpy(out, &in6->sin6_addr, 16);
-		if (IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
-			out[15] = 1;
+		wildcard_to_loopback(out);
 		*port = ntohs(in6->sin6_port);
 		return true;
 	}

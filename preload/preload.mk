@@ -31,6 +31,8 @@ RUN_OBJ := $(RUN_SRC:%.c=$(OBJ)/%.o)
 PRELOAD_SAN := $(OBJ)/preload/test_rules $(OBJ)/preload/stress $(OBJ)/preload/sidetrack-run
 PRELOAD_AIDS := $(addprefix $(BUILD)/preload/,greeter probe probe-static uring stress counter.so bench_shim)
 $(OBJ)/tests/preload/%.o: CFLAGS += -Ipreload
+$(OBJ)/tests/fuzz/fuzz_shimrules.o: CFLAGS += -Ipreload
+$(OBJ)/fuzz/fuzz_shimrules: $(filter-out %/redirect.o %/peers.o,$(SHIM_OBJ))
 $(OBJ)/preload/test_rules: $(OBJ)/tests/preload/test_rules.o $(filter-out %/redirect.o,$(SHIM_OBJ))
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lcmocka
 $(OBJ)/preload/stress: $(OBJ)/tests/preload/stress.o $(OBJ)/preload/shim.o $(SHIM_OBJ)

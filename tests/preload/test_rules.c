@@ -57,6 +57,7 @@ static void addresses(void **state)
 	use("127.0.0.1:3306,[::1]:3306"); /* what 0.0.0.0 and :: mean to connect() */
 	assert_true(hits("0.0.0.0:3306"));
 	assert_true(hits("[::]:3306"));
+	assert_true(hits("[::ffff:0.0.0.0]:3306"));
 }
 
 static void networks(void **state)
