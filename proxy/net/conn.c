@@ -50,7 +50,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	if (flush(c) < 0) {
-		/* The reader will see the error too; reading is what ends connections. */
+		/* Reading is what ends connections; send() has taken the error, recv() would say that the peer closed. */
+		c->broken = true;
 		c->out.len = c->out_at = 0;
 		conn_read_on(c);
 		event_active(&c->rd, EV_READ, 0);
@@ -136,6 +137,10 @@ void conn_read_off(struct conn *c)
 
 ssize_t conn_read(struct conn *c, void *p, size_t n)
 {
+	if (c->broken) {
+		errno = EPIPE;
+		return -2;
+	}
 	for (;;) {
 		ssize_t got = recv(c->fd, p, n, 0);
 		if (got >= 0)

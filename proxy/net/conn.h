@@ -28,6 +28,7 @@ struct conn {
 	int fd;           /* -1: closed */
 	bool reading;     /* rd is armed */
 	bool connecting;
+	bool broken;      /* sending failed: reading says so too */
 	struct buf in;    /* bytes read that do not yet make a whole packet, or must wait */
 	struct buf out;   /* bytes that the kernel did not take yet, from out_at on */
 	size_t out_at;
