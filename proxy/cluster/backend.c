@@ -156,7 +156,7 @@ static void put_query(struct buf *b, const char *sql)
 	packet_end(b, start);
 }
 
-/* Session tracking on, and once a pool what a login with this collation means. */
+/* Session tracking on, what a login with this collation means, and the schema, which a reset keeps. */
 static void send_setup(struct backend *b, bool reset)
 {
 	struct buf out = {0};
@@ -170,7 +170,7 @@ static void send_setup(struct backend *b, bool reset)
 	put_query(&out, "SET session_track_system_variables='*',session_track_schema=1,session_track_state_change=1,"
 			"session_track_transaction_info='CHARACTERISTICS'");
 	put_query(&out, "SELECT @@character_set_client,@@character_set_connection,IFNULL(@@character_set_results,''),"
-			"@@collation_connection");
+			"@@collation_connection,IFNULL(DATABASE(),'')");
 	result_init(&b->setup, RESULT_SHAPE_QUERY, b->deprecate_eof);
 	b->step = BACKEND_SETUP;
 	conn_write(&b->conn, out.data, out.len);
@@ -216,14 +216,16 @@ static void copy_text(char *to, size_t cap, struct slice s)
 	snprintf(to, cap, "%.*s", (int)s.n, (const char *)s.p);
 }
 
-static void take_login_charsets(struct pool *p, struct slice row)
+static void take_login_state(struct backend *b, struct slice row)
 {
+	struct pool *p = b->pool;
 	struct reader r = reader_of(row);
 
 	copy_text(p->login.client, sizeof p->login.client, rd_lenenc_bytes(&r));
 	copy_text(p->login.connection, sizeof p->login.connection, rd_lenenc_bytes(&r));
 	copy_text(p->login.results, sizeof p->login.results, rd_lenenc_bytes(&r));
 	copy_text(p->login.collation, sizeof p->login.collation, rd_lenenc_bytes(&r));
+	state_set_schema(&b->have, rd_lenenc_bytes(&r));
 }
 
 static void take_setup(struct backend *b, struct slice payload)
@@ -241,7 +243,7 @@ static void take_setup(struct backend *b, struct slice payload)
 		return;
 	}
 	if (part == RESULT_ROW)
-		take_login_charsets(b->pool, payload);
+		take_login_state(b, payload);
 	if (part == RESULT_OK || (part == RESULT_ROWS_END && b->deprecate_eof))
 		if (ok_parse(payload, true, &ok) < 0)
 			part = RESULT_MALFORMED;

@@ -349,11 +349,19 @@ static bool put_state(struct session *s, struct buf *out, const struct state *wa
 
 static void replace_backend(struct session *s)
 {
+	struct command *c = s->command;
 	struct backend *b = s->current;
 
+	if (b == s->home && session_bound(s)) { /* its schema was dropped, and a prepared statement brought it back */
+		c->sync_error = (struct backend_error){.code = 1046, .sqlstate = "3D000", .text = "No database selected"};
+		settle_refused(s, &c->sync_error);
+		return;
+	}
 	s->current = NULL;
-	b->tainted = true; /* reset: a session without a schema cannot use one that has a schema */
-	backend_put(&b);
+	if (b == s->home)
+		s->home = NULL; /* it had lingered */
+	/* A schema can be left only by a new login: not even a reset does. */
+	backend_close(b, false, "a session without a schema needs another");
 	s->step = SESSION_ACQUIRE;
 	dispatch_route(s);
 }
@@ -382,7 +390,11 @@ void dispatch_send(struct session *s)
 	struct backend *b = s->current;
 	struct buf *out = &s->pw->out;
 	const struct state *state = &s->want;
-	bool prepare_first = c->ps != NULL && c->code == COM_STMT_EXECUTE && !prepared_known(s, b);
+	bool executes = c->ps != NULL && c->code == COM_STMT_EXECUTE;
+
+	if (executes && b == s->home && b->have.schema != NULL)
+		prepared_adopt_schema(c, b->have.schema);
+	bool prepare_first = executes && !prepared_known(s, b);
 
 	buf_clear(out);
 	c->retryable = c->to_replica && !session_in_transaction(s) && c->request.len <= 1u << 20;

@@ -280,6 +280,16 @@ const struct state *prepared_state(const struct command *c)
 	return &c->ps->state;
 }
 
+void prepared_adopt_schema(struct command *c, const char *schema)
+{
+	struct prepared *p = c->ps;
+
+	if (p->state.schema != NULL)
+		return;
+	state_set_schema(&p->state, slice_str(schema));
+	p->key = key_of(slice_of(p->text, p->len), &p->state);
+}
+
 bool prepared_known(struct session *s, struct backend *b)
 {
 	uint32_t id;

@@ -497,8 +497,8 @@ static void on_readable(struct backend *b)
 		buf_put(&b->conn.in, scratch, kept);
 		return;
 	}
-	if (s->step != SESSION_RELAY) {
-		/* A kept connection that is closed, or speaks out of turn, while its client thinks. */
+	if (s->step != SESSION_RELAY || b != s->current) {
+		/* A kept connection that is closed, or speaks out of turn, while its client thinks or a replica answers. */
 		settle_home_lost(s, b);
 		return;
 	}

@@ -294,6 +294,8 @@ void prepared_put_prepare(struct session *s, struct buf *out);
 void prepared_learned(struct session *s, struct backend *b, uint32_t server_id); /* its answer */
 void prepared_put_execute(struct session *s, struct backend *b, struct buf *out); /* long data and EXECUTE */
 const struct state *prepared_state(const struct command *c); /* the state that its PREPARE runs under */
+/* A kept connection cannot leave its schema: a statement prepared without one, which names all of its own, runs in it. */
+void prepared_adopt_schema(struct command *c, const char *schema);
 void prepared_executed(struct session *s);      /* long data is used up */
 void prepared_shape(const struct command *c, struct buf *out); /* parameters, for the cache's shape */
 void prepared_params(const struct command *c, struct cache_params *out);
