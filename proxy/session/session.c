@@ -131,7 +131,7 @@ static void on_login_deadline(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	stats_error(s->pw->worker->stats, STAT_ERR_TIMEOUT);
-	session_close(s, "login took too long");
+	session_close(s, s->identity == NULL ? "login took too long" : "a command too large took too long");
 }
 
 static void name_peer(struct session *s, const struct sockaddr_storage *peer)
@@ -182,6 +182,7 @@ static void destroy(void *p)
 	touched_clear(&s->touched);
 	free(s->touched.tables);
 	free(s->touched.changes);
+	free(s->discarded);
 	free(s->pending);
 	free(s->login_name);
 	free(s->login_schema);
@@ -285,7 +286,7 @@ static size_t whole_command(struct session *s, struct slice data)
 /* A client that does not read its answers gives no new commands. */
 static bool takes_input(const struct session *s)
 {
-	return (s->step == SESSION_IDLE && conn_queued(&s->conn) < ANSWERS_MAX) || s->step == SESSION_LOGIN ||
+	return (s->step == SESSION_IDLE && s->discarded == NULL && conn_queued(&s->conn) < ANSWERS_MAX) || s->step == SESSION_LOGIN ||
 	       s->step == SESSION_SWITCH;
 }
 
@@ -304,19 +305,58 @@ static void take(struct session *s, struct slice packet)
 	command_run(s);
 }
 
-static void refuse_packet(struct session *s, struct slice data)
+static void say_and_close(struct session *s, unsigned seq, unsigned code, const char *text)
 {
 	struct buf out = {0};
-	bool large = data.n >= PACKET_HEADER && get_u24(data.p) > 0 && data.p[3] == 0;
 
-	if (large && s->step == SESSION_IDLE)
-		reply_err(&out, 1, ER_NET_PACKET_TOO_LARGE, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes");
-	else
-		reply_err(&out, 1, ER_HANDSHAKE_ERROR, "08S01", "Malformed packet");
-	log_warn("session %u (%s): %s", s->id, s->host, large ? "packet larger than max_allowed_packet" : "malformed packet");
+	reply_err(&out, seq, code, "08S01", "%s", text);
+	log_warn("session %u (%s): %s", s->id, s->host, text);
 	conn_write(&s->conn, out.data, out.len);
 	buf_fini(&out);
-	session_close(s, "malformed or oversized packet");
+	session_close(s, text);
+}
+
+/* A command that is too large is read to its end and thrown away: an answer in the middle would be lost with the
+ * connection while the client still sends. */
+static void discard(struct session *s, const uint8_t *p, size_t n)
+{
+	struct discarded *d = s->discarded;
+
+	while (n > 0) {
+		if (d->nhead < PACKET_HEADER) {
+			d->head[d->nhead++] = *p++;
+			n--;
+			if (d->nhead == PACKET_HEADER)
+				d->left = get_u24(d->head);
+		}
+		size_t now = d->nhead < PACKET_HEADER ? 0 : d->left < n ? d->left : n;
+		d->left -= (uint32_t)now;
+		p += now;
+		n -= now;
+		if (d->nhead < PACKET_HEADER || d->left > 0)
+			continue;
+		if (get_u24(d->head) < PACKET_MAX) {
+			say_and_close(s, d->head[3] + 1u, ER_NET_PACKET_TOO_LARGE,
+				      "Got a packet bigger than 'max_allowed_packet' bytes");
+			return;
+		}
+		d->nhead = 0;
+	}
+}
+
+static void refuse_packet(struct session *s, struct slice data)
+{
+	uint64_t ms = s->pw->cluster.config->login_timeout_ms;
+	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+
+	if (s->step != SESSION_IDLE || get_u24(data.p) == 0 || data.p[3] != 0) {
+		say_and_close(s, 1, ER_HANDSHAKE_ERROR, "Malformed packet");
+		return;
+	}
+	settle_drop_home(s);
+	s->discarded = xcalloc(1, sizeof *s->discarded);
+	event_add(&s->deadline, &tv);
+	discard(s, data.p, data.n);
 }
 
 /* Takes whole commands off the front of data while the session can run them. Returns what was used, or -1 when the
@@ -329,7 +369,7 @@ static ssize_t take_all(struct session *s, struct slice data)
 		size_t n = whole_command(s, slice_of(data.p + used, data.n - used));
 		if (n == (size_t)-1) {
 			refuse_packet(s, slice_of(data.p + used, data.n - used));
-			return -1;
+			return s->step == SESSION_CLOSED ? -1 : (ssize_t)data.n;
 		}
 		if (n == 0)
 			break;
@@ -377,6 +417,13 @@ static void on_client_readable(struct conn *conn)
 		return;
 	if (n < 0) {
 		session_close(s, "client connection failed");
+		return;
+	}
+	if (s->discarded != NULL) {
+		if (n == 0)
+			session_close(s, "client closed the connection");
+		else
+			discard(s, scratch, (size_t)n);
 		return;
 	}
 	if (n == 0) {

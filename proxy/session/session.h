@@ -148,6 +148,12 @@ struct login_pending { /* a login that waits in SESSION_REFRESH */
 	unsigned seq;
 };
 
+struct discarded { /* a command too large, on its way to nowhere */
+	uint8_t head[PACKET_HEADER];
+	unsigned nhead;
+	uint32_t left;
+};
+
 struct session {
 	struct conn conn;
 	uint32_t magic;
@@ -167,6 +173,7 @@ struct session {
 	struct event deadline;       /* of the login */
 	struct identity *identity;   /* NULL until logged in */
 	struct login_pending *pending;
+	struct discarded *discarded; /* it is refused when it has ended */
 	char *login_name;            /* while logging in: user, and schema */
 	char *login_schema;
 	uint32_t packet_limit;
