@@ -29,7 +29,7 @@ $(BUILD)/sidetrack-run: $(SHIM_SRC) $(RUN_SRC) $(PRELOAD_HDR)
 SHIM_OBJ := $(SHIM_SRC:%.c=$(OBJ)/%.o)
 RUN_OBJ := $(RUN_SRC:%.c=$(OBJ)/%.o)
 PRELOAD_SAN := $(OBJ)/preload/test_rules $(OBJ)/preload/stress $(OBJ)/preload/sidetrack-run
-PRELOAD_AIDS := $(addprefix $(BUILD)/preload/,greeter probe probe-static uring stress counter.so bench_shim)
+PRELOAD_AIDS := $(addprefix $(BUILD)/preload/,greeter probe probe-static uring deny stress counter.so bench_shim)
 $(OBJ)/tests/preload/%.o: CFLAGS += -Ipreload
 $(OBJ)/tests/fuzz/fuzz_shimrules.o: CFLAGS += -Ipreload
 $(OBJ)/fuzz/fuzz_shimrules: $(filter-out %/redirect.o %/peers.o,$(SHIM_OBJ))
@@ -58,6 +58,7 @@ $(BUILD)/preload/%: tests/preload/%.c
 # For the top's test target: what has to be there first, and what is run then.
 PRELOAD_TESTS := $(OBJ)/preload/test_rules $(OBJ)/preload/stress \
 	"$(BUILD)/preload/stress $(OBJ)/preload/sidetrack-run" \
+	"$(BUILD)/preload/deny 438 $(BUILD)/preload/stress $(OBJ)/preload/sidetrack-run" \
 	"tests/preload/test_shim.sh $(OBJ)/preload/sidetrack-run" \
 	tests/preload/test_redirect.sh tests/preload/test_programs.py
 preload-aids: shim $(PRELOAD_SAN) $(PRELOAD_AIDS) $(PRELOAD_MUSL_AID)
@@ -65,6 +66,7 @@ preload-test: preload-aids
 	@tests/run.sh $(PRELOAD_TESTS)
 preload-tsan:
 	$(MAKE) VARIANT=tsan preload-aids
-	@tests/run.sh $(BUILD)/obj/tsan/preload/test_rules $(BUILD)/obj/tsan/preload/stress
+	@tests/run.sh $(BUILD)/obj/tsan/preload/test_rules $(BUILD)/obj/tsan/preload/stress \
+		"$(BUILD)/preload/stress $(BUILD)/obj/tsan/preload/sidetrack-run"
 preload-bench: preload-aids
 	@$(BUILD)/preload/bench_shim $(BUILD)

@@ -20,9 +20,11 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "names.h"
+#include "peers.h"
 #include "redirect.h"
 
 #if defined(__x86_64__)
@@ -186,7 +188,8 @@ static bool is_covered(const struct desk *d, const struct seccomp_notif *n)
 	return stat(path, &st) == 0 && st.st_dev == d->program.st_dev && st.st_ino == d->program.st_ino;
 }
 
-static bool has_cloexec(pid_t pid, int fd)
+/* O_NONBLOCK and O_CLOEXEC, among others. */
+static unsigned flags_of(pid_t pid, int fd)
 {
 	char path[64], line[64];
 	unsigned flags = 0;
@@ -199,7 +202,35 @@ static bool has_cloexec(pid_t pid, int fd)
 			break;
 	if (f != NULL)
 		fclose(f);
-	return (flags & O_CLOEXEC) != 0;
+	return flags;
+}
+
+/* Never used again, like a socket's cookie; and no cookie is as large. */
+static uint64_t inode_key(pid_t pid, int fd)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+	return stat(path, &st) == 0 ? 1ull << 63 | st.st_ino : 0;
+}
+
+/* Where a duplicate cannot be had (a container's runtime allows pidfd_getfd() to few), a new socket of the same kind is
+ * connected, and takes the descriptor's place; options set before are lost. A second connect() on it is the program's
+ * question how the first is getting on: -1, the kernel answers. */
+static int make_stand_in(pid_t pid, const struct call *c)
+{
+	char path[64], kind[32] = "";
+	struct endpoint first;
+	bool pending;
+
+	if (peers_get(inode_key(pid, c->fd), &first, &pending))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, c->fd);
+	if (getxattr(path, "system.sockprotoname", kind, sizeof(kind) - 1) < 0 ||
+	    (strncmp(kind, "TCP", 3) != 0 && strcmp(kind, "UNIX-STREAM") != 0 && strcmp(kind, "UNIX") != 0))
+		return -1;
+	return socket(c->wanted.u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | (flags_of(pid, c->fd) & O_NONBLOCK), 0);
 }
 
 static int put_in_place(const struct desk *d, const struct seccomp_notif *n, int number, int made)
@@ -209,24 +240,29 @@ static int put_in_place(const struct desk *d, const struct seccomp_notif *n, int
 		.flags = SECCOMP_ADDFD_FLAG_SETFD,
 		.srcfd = (unsigned)made,
 		.newfd = (unsigned)number,
-		.newfd_flags = has_cloexec((pid_t)n->pid, number) ? O_CLOEXEC : 0,
+		.newfd_flags = flags_of((pid_t)n->pid, number) & O_CLOEXEC,
 	};
 
 	return ioctl(d->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &a) < 0 ? errno : 0;
 }
 
-/* The answer is in *out; `sock` is the program's socket, and stays open. */
+/* The answer is in *out; `sock` is the program's socket or its stand-in, and stays open. */
 static void redirect(const struct desk *d, const struct seccomp_notif *n, const struct call *c, int sock,
-                     struct seccomp_notif_resp *out)
+                     bool stand_in, struct seccomp_notif_resp *out)
 {
 	struct redirect r = redirect_connect(d->order->rules, sock, &c->wanted);
+	bool begun = !r.real && (r.error == 0 || r.error == EINPROGRESS);
+	int place = r.replacement >= 0 ? r.replacement : stand_in && begun ? sock : -1;
 
-	if (r.replacement >= 0) {
-		int rc = put_in_place(d, n, c->fd, r.replacement);
+	if (place >= 0) {
+		int rc = put_in_place(d, n, c->fd, place);
 
 		r.error = rc != 0 ? rc : r.error;
-		close(r.replacement);
+		if (stand_in)
+			peers_put(inode_key(getpid(), place), &c->wanted, true);
 	}
+	if (r.replacement >= 0)
+		close(r.replacement);
 	if (r.real)
 		return;
 	out->flags = 0;
@@ -238,14 +274,20 @@ static void answer(const struct desk *d, const struct seccomp_notif *n)
 	struct seccomp_notif_resp out = {.id = n->id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
 	const struct sockaddr none = {.sa_family = AF_UNSPEC};
 	struct call c = {.fd = -1};
+	bool stand_in = false;
 	int sock = -1;
 
 	if (read_call(n, &c) && rules_match(d->order->rules, &c.wanted.u.sa, c.wanted.len) && is_covered(d, n)) {
 		if (c.fastopen) { /* what a machine answers where fast open is turned off: programs then connect() */
 			out.flags = 0;
 			out.error = -EOPNOTSUPP;
-		} else if ((sock = fetch_socket((pid_t)n->pid, c.fd)) >= 0 && still_there(d, n)) {
-			redirect(d, n, &c, sock, &out);
+		} else {
+			sock = fetch_socket((pid_t)n->pid, c.fd);
+			stand_in = sock < 0;
+			if (stand_in)
+				sock = make_stand_in((pid_t)n->pid, &c);
+			if (sock >= 0 && still_there(d, n))
+				redirect(d, n, &c, sock, stand_in, &out);
 		}
 	}
 	/* A call that was broken off by a signal will be made again: on a socket as it was. */
@@ -340,6 +382,19 @@ static bool give_listener(int channel, int fd)
 	return sendmsg(channel, &m, MSG_NOSIGNAL) == 1 && read(channel, &byte, 1) == 1;
 }
 
+/* Tries on the program-to-be what it will do later. Without that, no call could be judged. */
+static bool may_look(int channel)
+{
+	static const char sample[] = "sidetrack";
+	char copy[sizeof(sample)];
+	bool ok = false;
+	pid_t program;
+
+	if (read(channel, &program, sizeof(program)) == sizeof(program))
+		ok = copy_from(program, (uintptr_t)sample, copy, sizeof(copy));
+	return write(channel, &ok, sizeof(ok)) == sizeof(ok) && ok;
+}
+
 static void supervisor(const struct supervise *s, int channel)
 {
 	struct desk d = {.order = s, .turn = PTHREAD_MUTEX_INITIALIZER};
@@ -353,7 +408,7 @@ static void supervisor(const struct supervise *s, int channel)
 	if (!s->children && stat(s->program, &d.program) < 0)
 		_exit(1);
 	stand_apart(channel, s->rules->debug);
-	if (write(3, &pid, sizeof(pid)) != sizeof(pid) || (d.listener = take_listener(3)) < 0)
+	if (write(3, &pid, sizeof(pid)) != sizeof(pid) || !may_look(3) || (d.listener = take_listener(3)) < 0)
 		_exit(1);
 	ioctl(d.listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	for (int i = 0; i < WORKERS; i++)
@@ -390,13 +445,19 @@ static int fork_supervisor(const struct supervise *s)
 bool supervise_start(const struct supervise *s, const char **why)
 {
 	int channel = fork_supervisor(s), listener;
-	pid_t pid;
+	pid_t pid, own = getpid();
+	bool ok = false;
 
 	if (channel < 0 || read(channel, &pid, sizeof(pid)) != sizeof(pid)) {
 		*why = "cannot start a supervisor";
 		return false;
 	}
 	prctl(PR_SET_PTRACER, pid, 0, 0, 0); /* for Yama; where there is none, this fails and is not needed */
+	if (write(channel, &own, sizeof(own)) != sizeof(own) || read(channel, &ok, sizeof(ok)) != sizeof(ok) || !ok) {
+		*why = "its supervisor may not look into it (kernel.yama.ptrace_scope, or a container's rules)";
+		close(channel);
+		return false;
+	}
 	listener = install_filter(s->deny_io_uring);
 	if (listener < 0) {
 		*why = errno == EBUSY ? "this process has a supervisor already" : strerror(errno);

@@ -34,7 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct rules r;
 	struct text rest = {(const char *)data, size}, list = text_cut(&rest, '\0');
-	socklen_t len = (socklen_t)(rest.n < sizeof(struct sockaddr_storage) ? rest.n : sizeof(struct sockaddr_storage));
+	size_t most = sizeof(struct sockaddr_storage);
+	socklen_t len = (socklen_t)(rest.n < most ? rest.n : most);
 	struct sockaddr *sa = malloc(len > 0 ? len : 1); /* its exact size: a read beyond it is found */
 	struct rules_error err = {0};
 	uint8_t header[PROXYV2_MAX];

@@ -305,7 +305,37 @@ if [ "$("${ring[@]}")" = "io_uring real" ]; then
 	is "--deny-io-uring" "connect proxy" "$("${by[@]}" --deny-io-uring -- "${ring[@]}")"
 else skip "this kernel has no io_uring for us"; fi
 
-# 11. A proxy that dies later: the next connection finds the real destination
+# 11. A container's runtime that forbids pidfd_getfd() (438 everywhere): a new socket takes the program's place
+confined() { # WAY, for the proxy $to
+	timeout 60 "$aids/deny" 438 "$supervisor" --to "$to" $opts -- "$aids/probe-static" "$1" "$real" 2>&1
+}
+opts="--match $real"
+for to in "$proxy" "$proxy6"; do
+	for way in block poll epoll again signal thread fork; do
+		is "without pidfd_getfd(): $way, to $to" "prox" "$(confined $way | cut -c1-4)"
+	done
+done
+is "without pidfd_getfd(): a datagram socket is left alone" "udp peer $real" "$(confined udp)"
+is "without pidfd_getfd(): errors are the kernel's" "errors right" "$(confined errors)"
+to=$dead
+is "without pidfd_getfd(): no proxy" "real peer $real" "$(confined block)"
+is "without pidfd_getfd(): no proxy, not blocking" "real peer $real" "$(confined again)"
+to=$head opts="--match $real --send-proxy"
+is "without pidfd_getfd(): --send-proxy" "head! client -> $real" "$(confined poll | sed 's/ peer .*//')"
+to=$proxy opts="--match $real"
+if [ "$(uname -m)" = x86_64 ]; then
+	blind="its supervisor may not look into it (kernel.yama.ptrace_scope, or a container's rules)"
+	is "without process_vm_readv(): unredirected, and said so" \
+		"sidetrack-run: $aids/probe-static: $blind; it runs without redirection real peer $real" \
+		"$("$aids/deny" 310 "$supervisor" --to "$to" $opts -- "$aids/probe-static" block "$real" 2>&1 |
+			tr '\n' ' ' | sed 's/ $//')"
+	"$aids/deny" 310 "$run" --strict --to "$to" $opts -- touch "$work/blind" 2>/dev/null
+	is "the same, --strict: preload needs none of it" "0 yes" "$? $([ -e "$work/blind" ] && echo yes)"
+	"$aids/deny" 310 "$supervisor" --strict --mode seccomp --to "$to" $opts -- true 2>/dev/null
+	is "the same, --strict --mode seccomp" 125 $?
+fi
+
+# 12. A proxy that dies later: the next connection finds the real destination
 dies="" first=$servers
 start_greeter dies=127.0.0.1:0
 to=$dies
