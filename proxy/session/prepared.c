@@ -239,6 +239,16 @@ static struct slice execute_payload(struct command *c)
 	return buf_slice(&c->joined);
 }
 
+/* A PREPARE on another connection runs under the state that the statement was prepared in, but never under another
+ * autocommit: setting that would commit the open transaction. */
+static void adopt_autocommit(struct session *s, struct prepared *p)
+{
+	const char *now = state_get(&s->want, "autocommit"), *then = state_get(&p->state, "autocommit");
+
+	if (now != NULL && (then == NULL || strcmp(now, then) != 0))
+		state_set(&p->state, slice_str("autocommit"), slice_str(now));
+}
+
 void prepared_execute(struct session *s)
 {
 	struct command *c = s->command;
@@ -266,6 +276,7 @@ void prepared_execute(struct session *s)
 	}
 	/* A cursor is not opened (flags are not passed on): the client gets all rows, as for statements that cannot
 	 * have one. */
+	adopt_autocommit(s, p);
 	c->ps = p;
 	c->text = slice_of(p->text, p->len);
 	c->is_statement = true;

@@ -222,6 +222,9 @@ void track_statement(struct session *s)
 		if (c->changed)
 			s->pinned = s->temporary_tables = true;
 		break;
+	case SQL_SAVEPOINT: /* with autocommit=0 before the transaction has begun: nothing else tells that it is there */
+		s->pinned |= !session_in_transaction(s) && !(s->status & STATUS_AUTOCOMMIT);
+		break;
 	case SQL_USE:
 	case SQL_SET_TRANSACTION:
 	case SQL_DDL: /* ALTER DATABASE and kin change variables; CREATE TEMPORARY is its own kind */
