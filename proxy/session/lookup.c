@@ -72,6 +72,13 @@ static bool well_formed(const struct cache_answer *a)
 	return true;
 }
 
+/* Does a read of the statement's tables need the store to be exact? Other proxies on it write them too, and only its
+ * fences tell; where they cannot be asked for, the primary answers. */
+static bool others_may_write(const struct session *s)
+{
+	return s->pw->cluster.config->store_redis && s->command->stmt.watched != 0;
+}
+
 static void on_found(struct cache_op *op, const struct cache_answer *a)
 {
 	struct command *c = (struct command *)((char *)op - offsetof(struct command, op));
@@ -86,6 +93,7 @@ static void on_found(struct cache_op *op, const struct cache_answer *a)
 	stats_cache(stats, rule, a->verdict == CACHE_OFF ? STAT_BYPASS : STAT_MISS);
 	c->found = *a;
 	c->found.data = NULL;
+	c->found.fence_primary |= a->verdict == CACHE_OFF && others_may_write(s);
 	c->leased = a->verdict == CACHE_LEASE;
 	dispatch_route(s);
 }
@@ -102,8 +110,10 @@ bool lookup_try(struct session *s)
 	if (config->mode == MODE_SPLIT || pw->nwatch == 0 || c->want.target != TARGET_REPLICA || c->stmt.scope == SQL_SCOPE_NONE ||
 	    c->code == COM_STMT_PREPARE)
 		return false;
-	if (c->stmt.hint != SQL_HINT_NONE || (c->stmt.flags & SQLF_MULTI) || s->pinned || catalog == NULL)
+	if (c->stmt.hint != SQL_HINT_NONE || (c->stmt.flags & SQLF_MULTI) || s->pinned || catalog == NULL) {
+		c->found.fence_primary = catalog == NULL && others_may_write(s);
 		return false;
+	}
 	if (c->ps != NULL)
 		prepared_params(c, &params);
 	if (cache_rule_match(config, catalog, &c->stmt, c->text_mode, c->ps != NULL ? &params : NULL, &c->key, &why) != CACHE_MATCH)
