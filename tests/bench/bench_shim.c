@@ -22,7 +22,7 @@ enum { UNMATCHED, MATCHED, SEND, GETPID, FIGURES };
 
 static const char *const titles[FIGURES] = {
 	[UNMATCHED] = "connect() that no rule is about",
-	[MATCHED] = "socket + connect + close, redirected",
+	[MATCHED] = "connect() that is redirected, median",
 	[SEND] = "send() on a connection",
 	[GETPID] = "getppid(), a call that is none of ours",
 };
@@ -55,20 +55,31 @@ static double unmatched(int calls)
 	return (now_ns() - start) / calls;
 }
 
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The median: what the proxy's end does with the connection comes in between as it pleases. */
 static double matched(struct sockaddr_in a)
 {
 	const struct linger at_once = {1, 0}; /* nothing is left behind in TIME_WAIT */
-	double start = now_ns();
+	static double took[CONNECTS];
 
 	for (int i = 0; i < CONNECTS; i++) {
 		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		double start = now_ns();
 
 		if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
 			exit(1);
+		took[i] = now_ns() - start;
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 		close(fd);
 	}
-	return (now_ns() - start) / CONNECTS;
+	qsort(took, CONNECTS, sizeof(took[0]), by_size);
+	return took[CONNECTS / 2];
 }
 
 static double sends(void)
