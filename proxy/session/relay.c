@@ -31,6 +31,7 @@ struct outgoing {
 		size_t off, n;
 	} piece[PIECES];
 	unsigned n;
+	size_t columns_status; /* where in made the status of an EOF after columns is; 0: not there (any more) */
 	bool broken;
 };
 
@@ -65,6 +66,7 @@ static void flush(struct outgoing *o)
 			o->broken = true;
 	}
 	o->n = 0;
+	o->columns_status = 0;
 	buf_clear(&o->made);
 }
 
@@ -302,6 +304,9 @@ static int take_ok(struct outgoing *o, struct backend *b, enum result_part part,
 	bool want_eof = part != RESULT_OK && !(s->caps & CAP_DEPRECATE_EOF);
 	if (part == RESULT_ROWS_END)
 		note_status(o);
+	if (part == RESULT_ROWS_END && o->columns_status != 0)
+		put_u16(o->made.data + o->columns_status, ok.status & ~(unsigned)STATUS_STATE_CHANGED);
+	o->columns_status = 0;
 	if (want_eof == is_eof && ok.state.n == 0 && ok.info.n == 0 && !(ok.status & STATUS_STATE_CHANGED)) {
 		emit_closing(o, packet, whole, false, 0, !more);
 		return 0;
@@ -329,8 +334,12 @@ static void after_columns(struct outgoing *o, struct backend *b, unsigned seq)
 		return;
 	if (s->command->shape != RESULT_SHAPE_PREPARE)
 		note_status(o);
+	/* The server has not told its status yet. Clients that read it from here (libmariadb does, for CALL) get what the
+	 * end of the rows will say, if that arrives in the same turn, else the best guess. */
+	bool call = s->command->shape == RESULT_SHAPE_QUERY && s->command->is_statement && s->command->stmt.kind == SQL_CALL;
 	size_t from = o->made.len;
-	reply_eof(&o->made, seq + 1, 0, s->status);
+	reply_eof(&o->made, seq + 1, 0, s->status | (call ? STATUS_MORE_RESULTS : 0));
+	o->columns_status = s->command->shape == RESULT_SHAPE_QUERY ? from + 7 : 0;
 	forward_made(o, from);
 	s->command->shift++;
 }
