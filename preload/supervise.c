@@ -227,7 +227,7 @@ static int make_stand_in(pid_t pid, const struct call *c)
 	if (peers_get(inode_key(pid, c->fd), &first, &pending))
 		return -1;
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, c->fd);
-	/* "UNIX" is every unix socket before Linux 5.15, and later those that are no streams: these cannot have matched */
+	/* "UNIX" is every unix socket before Linux 5.15, and later those that are no streams: they never match */
 	if (getxattr(path, "system.sockprotoname", kind, sizeof(kind) - 1) < 0 ||
 	    (strncmp(kind, "TCP", 3) != 0 && strcmp(kind, "UNIX-STREAM") != 0 && strcmp(kind, "UNIX") != 0))
 		return -1;
