@@ -57,7 +57,7 @@ CONFIG_OPTION(SERVER, "max_connections", COUNT, max_connections, "0", (.max = 10
 CONFIG_SECTION(MONITOR, "monitor", NULL, ON,
 	"Checks servers, and reads account hashes so that applications keep their passwords.")
 CONFIG_OPTION(MONITOR, "user", TEXT, monitor_user, NULL, (.min = 1, .max = 128), LIVE, "monitor",
-	"an account with REPLICA MONITOR, SLAVE MONITOR and SELECT on mysql.*")
+	"an account with SELECT ON mysql.*, and SLAVE MONITOR, BINLOG MONITOR, REFERENCES, TRIGGER, SHOW VIEW ON *.*")
 CONFIG_OPTION(MONITOR, "password", SECRET, monitor_password, NULL, (.min = 1, .max = 256), LIVE, NULL, "its password")
 CONFIG_OPTION(MONITOR, "interval", DURATION, monitor_interval_ms, "500ms", (.min = 10, .max = 3600000), LIVE, NULL,
 	"between two looks at a server")
