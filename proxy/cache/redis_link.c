@@ -17,6 +17,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -37,6 +38,25 @@ static uint64_t now_us(void)
 static void arm(struct event *ev, uint64_t us)
 {
 	event_add(ev, &(struct timeval){(time_t)(us / 1000000), (suseconds_t)(us % 1000000)});
+}
+
+/* A descriptor of its own: the loop's timers are as coarse as the kernel's tick (4 ms), nearly the deadline itself.
+ * Armed only while it is not, so it costs a call every few milliseconds at most, whatever the load. */
+static void arm_deadline(struct redis *r, uint64_t us)
+{
+	struct itimerspec at = {.it_value = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000 + 1}};
+
+	timerfd_settime(r->deadline_fd, 0, &at, NULL);
+	r->deadline_armed = true;
+}
+
+static void disarm_deadline(struct redis *r)
+{
+	struct itimerspec never = {0};
+
+	if (r->deadline_armed)
+		timerfd_settime(r->deadline_fd, 0, &never, NULL);
+	r->deadline_armed = false;
 }
 
 /* --- Commands ----------------------------------------------------------------------------------------------------- */
@@ -91,8 +111,10 @@ static struct item *expect_until(struct redis *r, enum item_kind kind, unsigned 
 	}
 	struct item *item = item_at(r, r->tail++);
 	*item = (struct item){.kind = (uint8_t)kind, .slot = (uint8_t)slot, .call = call, .deadline = deadline};
-	if (!event_pending(r->deadline, EV_TIMEOUT, NULL))
-		arm(r->deadline, r->timeout);
+	if (r->tail - r->head == 1)
+		r->heard = now_us(); /* silence counts from the first question */
+	if (!r->deadline_armed)
+		arm_deadline(r, r->timeout);
 	return item;
 }
 
@@ -163,7 +185,7 @@ static void link_close(struct redis *r)
 {
 	event_del(r->readable);
 	event_del(r->writable);
-	event_del(r->deadline);
+	disarm_deadline(r);
 	event_del(r->retry);
 	event_del(r->tick);
 	if (r->fd >= 0)
@@ -319,7 +341,7 @@ void link_ready(struct redis *r)
 	r->state = LINK_READY;
 	r->backoff = BACKOFF_MIN_US;
 	event_del(r->retry);
-	event_del(r->deadline); /* it stood for the handshake's */
+	disarm_deadline(r); /* it stood for the handshake's */
 	arm(r->tick, TICK_US);
 	log_info("redis %s: connected%s", r->addr.text,
 		 r->may_evict ? "; it may evict keys, so entries are filled from the primary only" : "");
@@ -340,11 +362,14 @@ static void send_ping(struct redis *r)
 /* Everything that is due goes on without Redis, and nothing more is asked until a probe is answered in time. */
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
-	(void)fd;
-	(void)what;
 	struct redis *r = arg;
 	struct cache_call *lookups = NULL, *invalidations = NULL;
-	uint64_t now = now_us();
+	uint64_t now = now_us(), times;
+
+	(void)what;
+	if (read(fd, &times, sizeof times) < 0)
+		return; /* disarmed meanwhile */
+	r->deadline_armed = false;
 	if (r->scan < r->head)
 		r->scan = r->head;
 	for (; r->scan < r->tail; r->scan++) {
@@ -352,14 +377,15 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 		if (item->late)
 			continue;
 		if (item->deadline > now) {
-			arm(r->deadline, item->deadline - now);
+			arm_deadline(r, item->deadline - now);
 			break;
 		}
 		item->late = true;
 		if (item->kind == ITEM_INVALIDATE)
 			r->slots[item->slot].unconfirmed++;
 		give_up(item, &lookups, &invalidations);
-		if (r->state == LINK_READY && !r->slow) {
+		/* One late reply is this busy machine's scheduler; silence over several deadlines is Redis. */
+		if (r->state == LINK_READY && !r->slow && now - r->heard >= SILENT_TIMEOUTS * r->timeout) {
 			r->slow = true;
 			r->backoff = BACKOFF_MIN_US;
 			r->hooks.error(r->hooks.arg, STAT_ERR_STORE_TIMEOUT);
@@ -428,12 +454,14 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 static bool take_replies(struct redis *r)
 {
 	void *reply;
+	uint64_t now = now_us();
 	r->reading = true;
 	while (!r->doomed && redisReaderGetReply(r->reader, &reply) == REDIS_OK && reply) {
 		if (r->head == r->tail) {
 			r->doomed = "it talks without being asked";
 		} else {
 			struct item item = *item_at(r, r->head++);
+			r->heard = now;
 			redis_reply(r, &item, reply);
 		}
 		freeReplyObject(reply);
@@ -487,7 +515,11 @@ struct redis *redis_new(struct event_base *base, const struct config *config, co
 	snprintf(r->writer, sizeof r->writer, "%016llx", (unsigned long long)r->identity);
 	r->readable = event_new(base, -1, 0, on_readable, r);
 	r->writable = event_new(base, -1, 0, on_writable, r);
-	r->deadline = evtimer_new(base, on_deadline, r);
+	r->deadline_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (r->deadline_fd < 0)
+		abort(); /* at start or reload only */
+	r->deadline = event_new(base, r->deadline_fd, EV_READ | EV_PERSIST, on_deadline, r);
+	event_add(r->deadline, NULL);
 	r->retry = evtimer_new(base, on_retry, r);
 	r->tick = evtimer_new(base, on_tick, r);
 	link_open(r);
@@ -500,6 +532,7 @@ void redis_free(struct redis *r)
 	event_free(r->readable);
 	event_free(r->writable);
 	event_free(r->deadline);
+	close(r->deadline_fd);
 	event_free(r->retry);
 	event_free(r->tick);
 	free(r->item);

@@ -16,7 +16,7 @@ enum {
 	HELLO_US = 1000000,      /* connect and handshake */
 	DEAD_US = 3000000,       /* no reply for so long: another connection may do better */
 	TICK_US = 1000000,
-	BACKOFF_MIN_US = 100000, BACKOFF_MAX_US = 2000000,
+	SILENT_TIMEOUTS = 3, BACKOFF_MIN_US = 50000, BACKOFF_MAX_US = 2000000,
 	BACKLOG_MAX = 16 << 20,  /* bytes that Redis does not take */
 	OUT_KEEP = 1 << 20
 };
@@ -58,6 +58,9 @@ struct redis {
 	redisReader *reader;
 	struct buf out;
 	const char *doomed; /* why the connection must go, once it is safe */
+	int deadline_fd;    /* a timerfd */
+	bool deadline_armed;
+	uint64_t heard;     /* when the last reply came, or the queue began to fill */
 	uint64_t backoff;
 	bool slow, pinging; /* the breaker is open; its probe is under way */
 	bool reading;       /* replies are being handed out: what sessions add is sent after the last */
