@@ -51,7 +51,8 @@ bool topology_readable(const struct topology *t, unsigned i, int64_t now_us)
 	if (atomic_load_explicit(&v->server->failed, memory_order_acquire) != 0)
 		return false;
 	int64_t fresh = atomic_load_explicit(&v->server->fresh_us, memory_order_acquire);
-	return fresh != 0 && now_us - fresh < t->max_replica_lag_us;
+	int64_t as_of = t->primary < 0 && t->last_sample_us != 0 ? t->last_sample_us : now_us;
+	return fresh != 0 && as_of - fresh < t->max_replica_lag_us;
 }
 
 int64_t topology_now_us(void)

@@ -54,6 +54,7 @@ struct topology {
 	uint64_t primary_epoch;    /* rises when another server becomes the primary */
 	int primary;               /* index in views of the writable server that is up, or -1 */
 	int64_t max_replica_lag_us;
+	int64_t last_sample_us;    /* while there is no primary: when it last said how far it is; else 0 */
 	char version[64];          /* the primary's version string for greetings, "" until one was seen */
 	uint32_t capabilities_lo, capabilities_hi; /* the primary's capability bits (hi: MariaDB's extended ones) */
 	uint8_t collation;         /* the primary's default collation id for greetings */
@@ -67,7 +68,8 @@ struct topology *topology_ref(struct topology *t);
 void topology_unref(struct topology *t); /* any thread */
 
 /* True when views[i] may serve reads now: a replica, up, not drained, weight > 0, not failed, and its newest proof of
- * freshness is less than max_replica_lag old. now_us is monotonic microseconds. */
+ * freshness is less than max_replica_lag old, or was when the primary went: nothing newer can be acknowledged since.
+ * now_us is monotonic microseconds. */
 bool topology_readable(const struct topology *t, unsigned i, int64_t now_us);
 
 /* Monotonic microseconds: the clock of fresh_us. */

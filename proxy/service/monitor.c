@@ -270,6 +270,8 @@ static struct topology *snapshot(const struct monitor *m)
 		if (m->watches[i] == m->primary && m->primary_up)
 			t->primary = (int)i;
 	}
+	if (t->primary < 0 && m->samples > 0)
+		t->last_sample_us = m->history[(m->samples - 1) % HISTORY].at_us;
 	return t;
 }
 

@@ -100,6 +100,18 @@ static int pick_replica(struct session *s)
 	return route_pick(pw->cluster.topology, pw->proxy->freshness, &need, pw->turn++, topology_now_us(), &c->reason);
 }
 
+/* While there is no primary, the schema of a login is tried at a replica: who only reads needs no primary. */
+static int any_replica(struct session *s)
+{
+	struct command *c = s->command;
+	struct proxy_worker *pw = s->pw;
+	struct route_need need = {.ignore_freshness = true, .not_servers = c->not_servers};
+
+	if (pw->cluster.topology == NULL)
+		return -1;
+	return route_pick(pw->cluster.topology, pw->proxy->freshness, &need, pw->turn++, topology_now_us(), &c->reason);
+}
+
 static void use_home(struct session *s)
 {
 	settle_end_linger(s);
@@ -148,6 +160,8 @@ void dispatch_route(struct session *s)
 		c->to_replica = true;
 	if (index < 0 && t != NULL && t->primary >= 0 && !atomic_load_explicit(&t->views[t->primary].server->failed, memory_order_acquire))
 		index = t->primary;
+	if (index < 0 && c->pings)
+		c->to_replica = (index = any_replica(s)) >= 0;
 	if (s->home != NULL && s->linger && use_lingering(s, index))
 		return;
 	if (s->home != NULL && !c->to_replica) {

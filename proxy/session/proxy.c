@@ -113,12 +113,32 @@ void proxy_start(struct proxy *p)
 
 /* --- snapshots ------------------------------------------------------------------------------------------------------ */
 
+/* A server that hangs closes nothing: what runs there and may run elsewhere does not wait for it. */
+static void leave_down_servers(struct proxy_worker *pw)
+{
+	const struct topology *t = pw->cluster.topology;
+	struct session *s, *next;
+	uint32_t down = 0;
+
+	for (unsigned i = 0; i < t->n; i++)
+		if (t->views[i].state == SERVER_DOWN)
+			down |= 1u << t->views[i].server->id;
+	if (down == 0)
+		return;
+	for (s = LIST_FIRST(&pw->sessions); s != NULL; s = next) {
+		next = LIST_NEXT(s, link);
+		if (s->current != NULL && (down & 1u << s->current->pool->server->id))
+			relay_server_down(s);
+	}
+}
+
 static void take_topology(struct worker *w, void *arg)
 {
 	struct proxy_worker *pw = w->home;
 	struct session *s, *next;
 
 	cluster_publish(&pw->cluster, arg);
+	leave_down_servers(pw);
 	if (pw->cluster.topology->primary < 0)
 		return;
 	for (s = TAILQ_FIRST(&pw->wait_primary); s != NULL; s = next) {

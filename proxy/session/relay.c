@@ -548,11 +548,22 @@ void relay_retry(struct session *s)
 	dispatch_again(s, server);
 }
 
+static bool may_run_again(const struct session *s)
+{
+	return s->command->retryable && !s->command->forwarded && !(s->current == s->home && session_bound(s));
+}
+
+void relay_server_down(struct session *s)
+{
+	if (s->step == SESSION_RELAY && s->current != NULL && may_run_again(s))
+		relay_lost(s, "its server does not answer");
+}
+
 void relay_lost(struct session *s, const char *why)
 {
 	struct command *c = s->command;
 	struct backend *b = s->current;
-	bool again = c->retryable && !c->forwarded && !(b == s->home && session_bound(s));
+	bool again = may_run_again(s);
 	bool finished = c->finished;
 	int server = (int)c->server_id;
 

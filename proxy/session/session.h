@@ -259,6 +259,7 @@ void dispatch_send(struct session *s);   /* s->current is there */
 extern const struct backend_ops relay_ops;
 void relay_lost(struct session *s, const char *why); /* the server connection died under a command */
 void relay_retry(struct session *s);                   /* a replica refused a read */
+void relay_server_down(struct session *s); /* the server of s->current is: a read goes elsewhere at once */
 void relay_client_drained(struct session *s);
 
 /* settle.c */
