@@ -9,7 +9,7 @@ OBJ := $(BUILD)/obj/$(VARIANT)
 BIN := $(if $(filter release,$(VARIANT)),$(BUILD),$(BUILD)/$(VARIANT))
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla
-DEPS := libevent libevent_pthreads hiredis openssl libmariadb sqlite3 inih zlib libxxhash jansson
+DEPS := libevent hiredis openssl libmariadb sqlite3 libxxhash jansson
 HAVE := $(shell pkg-config --exists $(DEPS) 2>/dev/null && echo yes)
 ifeq ($(HAVE),yes)
 DEP_CFLAGS := $(shell pkg-config --cflags $(DEPS))

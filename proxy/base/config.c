@@ -385,15 +385,15 @@ static void override(struct loader *l, const char *option, enum config_section_i
 		complain(l, COMMAND_LINE, "%s: %s", option, why);
 }
 
-static void option_server(struct loader *l, const char *option, const char *name, const char *address,
-			  enum config_role role)
+/* Which is the primary is asked of the servers, as from a file: after a switch-over the options are still right. */
+static void option_server(struct loader *l, const char *option, const char *name, const char *address)
 {
 	char why[CONFIG_WHY];
 	struct config_server *s = add_server(l, COMMAND_LINE, name);
 
 	if (s == NULL)
 		return;
-	s->role = role;
+	s->role = CONFIG_ROLE_AUTO;
 	if (config_value_set(config_option_find(SECTION_SERVER, "address"), s, address, l->resolve, why) != 0)
 		complain(l, COMMAND_LINE, "%s: %s", option, why);
 }
@@ -405,11 +405,11 @@ static void override_servers(struct loader *l, const struct config_options *o)
 		return;
 	l->config->nservers = 0;
 	if (o->primary != NULL)
-		option_server(l, "--primary", "primary", o->primary, CONFIG_ROLE_PRIMARY);
+		option_server(l, "--primary", "primary", o->primary);
 	for (unsigned i = 0; i < o->nreplica; i++) {
 		char name[32];
 		snprintf(name, sizeof name, "replica%u", i + 1);
-		option_server(l, "--replica", name, o->replica[i], CONFIG_ROLE_REPLICA);
+		option_server(l, "--replica", name, o->replica[i]);
 	}
 }
 

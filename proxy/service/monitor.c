@@ -106,18 +106,11 @@ int monitor_connect(struct monitor *m, struct link *l, const struct addr *addres
 	struct config *c = config_ref(m->config);
 	pthread_mutex_unlock(&m->lock);
 	const char *user = c->monitor_user, *password = c->monitor_password;
-	int failed = -1;
 	if (user == NULL && c->nusers != 0) {
 		user = c->users[0].name;
 		password = c->users[0].password;
 	}
-	if (user != NULL) {
-		failed = link_open(l, address, user, password, (unsigned)c->monitor_timeout_ms);
-	} else {
-		l->late = false;
-		l->error = CR_UNKNOWN_ERROR;
-		snprintf(l->why, sizeof l->why, "no account to check with: [monitor] user is not set");
-	}
+	int failed = link_open(l, address, user, password, (unsigned)c->monitor_timeout_ms);
 	config_unref(c);
 	return failed;
 }

@@ -75,11 +75,11 @@ static void defaults(void **state)
 	assert_null(c->admin_password);
 	assert_int_equal(c->nservers, 3);
 	assert_string_equal(c->servers[0].name, "primary");
-	assert_int_equal(c->servers[0].role, CONFIG_ROLE_PRIMARY);
+	assert_int_equal(c->servers[0].role, CONFIG_ROLE_AUTO);
 	assert_string_equal(c->servers[0].address.text, "10.0.0.5:3306");
 	assert_int_equal(c->servers[0].weight, 1);
 	assert_string_equal(c->servers[2].name, "replica2");
-	assert_int_equal(c->servers[2].role, CONFIG_ROLE_REPLICA);
+	assert_int_equal(c->servers[2].role, CONFIG_ROLE_AUTO);
 	assert_string_equal(c->servers[2].address.text, "10.0.0.7:3307");
 	assert_null(c->monitor_user);
 	assert_int_equal(c->monitor_interval_ms, 500);
