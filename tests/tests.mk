@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # make test: all of it. Parts: make lint, check (no servers), fuzz, integration, tsan. FUZZ_SECONDS=N: a target's time.
+# make soak SOAK_SECONDS=N: the coherence test with faults of everything, for so long.
 # One integration test by hand: make all support && tests/integration/test_X.py [PART OF A TEST'S NAME]...
 
 SUPPORT_BIN := $(patsubst tests/support/%.c,$(BUILD)/support/%,$(wildcard tests/support/*.c))
@@ -11,7 +12,8 @@ INTEGRATION := $(wildcard tests/integration/test_*.py tests/integration/test_*.s
 THREADED := tests/integration/test_direct_equal.py $(wildcard tests/integration/test_coherence.py)
 export FUZZ_SECONDS
 
-.PHONY: test lint check fuzz integration tsan support unit-bins fuzz-bins
+SOAK_SECONDS ?= 3600
+.PHONY: test lint check fuzz integration tsan soak support unit-bins fuzz-bins
 # Each variant is a make of its own, with its own objects; and headers may only just have been installed.
 test:
 	tests/lab/install.sh test
@@ -36,8 +38,14 @@ tsan:
 	$(MAKE) -j$$(nproc) VARIANT=tsan $(BUILD)/tsan/sidetrack unit-bins
 	@# without address randomization, which TSan of Debian 12 does not bear where it is strong
 	@SIDETRACK=$(BUILD)/tsan/sidetrack setarch -R tests/run.sh $(UNIT_SRC:tests/unit/%.c=$(BUILD)/obj/tsan/unit/%) $(THREADED)
+soak:
+	tests/lab/install.sh test
+	$(MAKE) -j$$(nproc) support
+	$(MAKE) -j$$(nproc) VARIANT=asan $(BUILD)/asan/sidetrack
+	SOAK_SECONDS=$(SOAK_SECONDS) SIDETRACK=$(BUILD)/asan/sidetrack tests/integration/test_coherence.py soak
 
 support: $(SUPPORT_BIN)
+$(BUILD)/support/coherence: $(wildcard tests/support/coherence*.h)
 unit-bins: $(UNIT_BIN) $(DRIVER_BIN)
 fuzz-bins: $(FUZZ_BIN)
 FUZZ_RUNS := $(patsubst tests/fuzz/%.c,"tests/fuzz/run.sh $(BUILD)/obj/fuzz/fuzz/%",$(FUZZ_SRC))
