@@ -203,30 +203,34 @@ static void put_variables(const struct state *want, const struct state *have, co
 	put_connection_charset(want, have, login, out, start);
 }
 
-int state_diff(const struct state *want, const struct state *have, const struct state_login *login, struct buf *out)
+int state_diff_variables(const struct state *want, const struct state *have, const struct state_login *login, struct buf *out)
 {
-	int commands = 0;
-
-	if (want->hash == have->hash)
-		return 0;
 	size_t packet = packet_begin(out, 0);
+
 	buf_put_u8(out, COM_QUERY);
 	size_t start = out->len;
 	put_variables(want, have, login, out, start);
-	if (out->len > start) {
-		packet_end(out, packet);
-		commands++;
-	} else {
+	if (out->len == start) {
 		out->len = packet;
+		return 0;
 	}
-	if (want->schema != NULL && (have->schema == NULL || strcmp(want->schema, have->schema) != 0)) {
-		packet = packet_begin(out, 0);
+	packet_end(out, packet);
+	return 1;
+}
+
+int state_diff(const struct state *want, const struct state *have, const struct state_login *login, struct buf *out)
+{
+	if (want->hash == have->hash)
+		return 0;
+	if (want->schema == NULL && have->schema != NULL)
+		return -1;
+	int commands = state_diff_variables(want, have, login, out);
+	if (!same(want->schema, have->schema)) {
+		size_t packet = packet_begin(out, 0);
 		buf_put_u8(out, COM_INIT_DB);
 		buf_put_str(out, want->schema);
 		packet_end(out, packet);
 		commands++;
-	} else if (want->schema == NULL && have->schema != NULL) {
-		return -1;
 	}
 	return commands;
 }

@@ -39,4 +39,7 @@ struct state_login {
  * many commands, each of which gets one reply; -1 when it cannot be done (no schema is wanted but one is set). */
 int state_diff(const struct state *want, const struct state *have, const struct state_login *login, struct buf *out);
 
+/* The variables alone, for a command that sets the schema itself: 0 or 1 commands. */
+int state_diff_variables(const struct state *want, const struct state *have, const struct state_login *login, struct buf *out);
+
 #endif

@@ -345,7 +345,9 @@ static bool put_state(struct session *s, struct buf *out, const struct state *wa
 {
 	struct command *c = s->command;
 	struct backend *b = s->current;
-	int n = state_diff(want, &b->have, &b->pool->login, out);
+	bool sets_schema = c->code == COM_INIT_DB;
+	int n = sets_schema ? state_diff_variables(want, &b->have, &b->pool->login, out)
+			    : state_diff(want, &b->have, &b->pool->login, out);
 
 	if (n < 0)
 		return false;

@@ -179,7 +179,14 @@ static bool swallowed_all(struct session *s)
 		return false;
 	}
 	if (c->syncing != NULL && !c->sync_failed) {
-		state_copy(&s->current->have, c->syncing);
+		struct state *have = &s->current->have;
+		char *schema = c->code == COM_INIT_DB ? have->schema : NULL; /* only variables were told */
+		if (schema != NULL)
+			have->schema = NULL;
+		state_copy(have, c->syncing);
+		if (schema != NULL)
+			state_set_schema(have, slice_str(schema));
+		free(schema);
 		c->syncing = NULL;
 	}
 	if (c->again) {

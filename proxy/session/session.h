@@ -283,6 +283,7 @@ void track_ok(struct session *s, struct backend *b, const struct ok_packet *ok);
 unsigned track_text_mode(const struct session *s); /* how the server reads this session's text */
 /* What a client with CLIENT_SESSION_TRACK is told: what a server tells by default. Appends to out. */
 void track_filter(struct slice state, struct buf *out);
+void track_schema(struct session *s, struct backend *b); /* COM_INIT_DB succeeded */
 void track_reset(struct session *s);      /* as after a login */
 void track_statement(struct session *s);  /* the statement has ended without error: does it pin? */
 

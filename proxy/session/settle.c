@@ -421,6 +421,8 @@ void settle(struct session *s)
 	effects_ddl_ended(c);
 	if (!c->failed)
 		track_statement(s);
+	if (c->code == COM_INIT_DB && !c->failed)
+		track_schema(s, b);
 	if (c->insert_id != 0 || (effects_may_write(c) && c->is_statement && (c->stmt.flags & SQLF_SESSION_FUNC)) ||
 	    (c->is_statement && (c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || (c->stmt.flags & SQLF_UNKNOWN_FUNC)) &&
 	     !gtid_none(c->gtid)) ||

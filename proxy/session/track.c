@@ -193,6 +193,15 @@ static void track_set(struct session *s)
 		s->pinned = true; /* SET CHARACTER SET takes the schema's collation, which is not told */
 }
 
+void track_schema(struct session *s, struct backend *b)
+{
+	const struct buf *r = &s->command->request;
+	struct slice name = slice_of(r->data + PACKET_HEADER + 1, r->len - PACKET_HEADER - 1);
+
+	state_set_schema(&s->want, name);
+	state_set_schema(&b->have, name);
+}
+
 void track_statement(struct session *s)
 {
 	struct command *c = s->command;
