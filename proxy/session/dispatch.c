@@ -177,15 +177,32 @@ void dispatch_route(struct session *s)
 
 /* --- waiting ------------------------------------------------------------------------------------------------------ */
 
+static void wait_for_primary(struct session *s);
+
 static void give_up(struct session *s)
 {
 	struct command *c = s->command;
 
 	stats_error(s->pw->worker->stats, STAT_ERR_NO_SERVER);
+	if (c->held_back) { /* the server's own words */
+		struct backend_error e = c->sync_error;
+		settle_refused(s, &e);
+		return;
+	}
 	c->sync_error = (struct backend_error){.code = CR_CONN_HOST_ERROR, .sqlstate = "HY000"};
 	snprintf(c->sync_error.text, sizeof c->sync_error.text, "Can't connect to a primary server: %s",
 		 c->last_error[0] != '\0' ? c->last_error : "none is known to be up and writable");
 	settle_refused(s, &c->sync_error);
+}
+
+void dispatch_hold(struct session *s)
+{
+	struct command *c = s->command;
+
+	c->held_back = true;
+	c->failed = c->sync_failed = false;
+	c->nswallow = c->swallowed = 0;
+	wait_for_primary(s);
 }
 
 static void on_retry(evutil_socket_t fd, short what, void *arg)

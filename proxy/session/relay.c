@@ -257,6 +257,16 @@ static bool error_is_final(unsigned code)
 	return code == 1317 /* query interrupted */ || code == 1969 /* max_statement_time */ || code == 3024;
 }
 
+/* A switch-over has begun: the server refused to run the statement, and another one is about to be the primary. */
+static bool primary_became_read_only(const struct session *s)
+{
+	const struct command *c = s->command;
+
+	return !c->to_replica && !session_bound(s) && !(s->status & STATUS_IN_TRANS_READONLY) &&
+	       (c->sync_error.code == ER_READ_ONLY_MODE ||
+		(c->sync_error.code == ER_OPTION_PREVENTS_STATEMENT && strstr(c->sync_error.text, "read-only") != NULL));
+}
+
 /* The packet at `packet` ends the reply: to the client, or aside until the store has confirmed. */
 static void emit_closing(struct outgoing *o, const uint8_t *packet, size_t whole, bool made, size_t from, bool ends)
 {
@@ -351,7 +361,7 @@ static void after_columns(struct outgoing *o, struct backend *b, unsigned seq)
 	s->command->shift++;
 }
 
-enum { TAKE_MORE = 0, TAKE_MALFORMED = -1, TAKE_MOVED_ON = -2, TAKE_RETRY = -3 };
+enum { TAKE_MORE = 0, TAKE_MALFORMED = -1, TAKE_MOVED_ON = -2, TAKE_RETRY = -3, TAKE_HOLD = -4 };
 
 /* Takes the packet at p (at least its header and first byte are there, `have` bytes of it). Returns what was used, or
  * one of the above. */
@@ -386,6 +396,8 @@ static ssize_t take_packet(struct outgoing *o, struct backend *b, uint8_t *p, si
 		take_error(c, payload);
 		if (!c->forwarded && o->n == 0 && o->run == NULL && c->retryable && !error_is_final(c->sync_error.code))
 			return TAKE_RETRY;
+		if (!c->forwarded && o->n == 0 && o->run == NULL && primary_became_read_only(s))
+			return TAKE_HOLD;
 		break;
 	case RESULT_PREPARED:
 		if (len < 9)
@@ -488,9 +500,9 @@ static void feed(struct session *s, struct backend *b, uint8_t *p, size_t n)
 		broken_server(s);
 		return;
 	}
-	if (used == TAKE_RETRY) {
+	if (used == TAKE_RETRY || used == TAKE_HOLD) {
 		buf_fini(&o.made);
-		relay_retry(s);
+		relay_retry(s, used == TAKE_HOLD);
 		return;
 	}
 	if (p < end)
@@ -538,8 +550,9 @@ void relay_client_drained(struct session *s)
 	}
 }
 
-/* A replica refused the read: the connection is fine, the answer is to come from elsewhere. */
-void relay_retry(struct session *s)
+/* The server refused the statement and has not run it: the connection is fine, the answer is to come from elsewhere, or
+ * (hold) from the next primary. */
+void relay_retry(struct session *s, bool hold)
 {
 	struct command *c = s->command;
 	struct backend *b = s->current;
@@ -550,8 +563,12 @@ void relay_retry(struct session *s)
 	s->current = NULL;
 	atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
 	c->sent_any = false;
-	c->primary_decides = true;
 	backend_put(&b);
+	if (hold) {
+		dispatch_hold(s);
+		return;
+	}
+	c->primary_decides = true;
 	dispatch_again(s, server);
 }
 

@@ -92,6 +92,7 @@ struct command {
 	uint32_t not_servers;
 	uint8_t tries;
 	bool primary_decides;       /* a replica answered with an error: the primary's answer counts */
+	bool held_back;             /* refused by a primary that became read-only */
 	bool ddl;
 	int64_t wait_until_us;      /* for a primary; 0: it has not waited yet */
 	char last_error[160];
@@ -252,13 +253,14 @@ void dispatch_route(struct session *s);
 void dispatch_statement(struct session *s);  /* stmt and text are set */
 void dispatch_command(struct session *s, enum result_shape shape); /* another command: the primary */
 void dispatch_again(struct session *s, int failed_server); /* run a read elsewhere */
+void dispatch_hold(struct session *s);         /* the primary became read-only: wait for the next one */
 void dispatch_primary_came(struct session *s); /* it waited in SESSION_WAIT */
 void dispatch_send(struct session *s);   /* s->current is there */
 
 /* relay.c */
 extern const struct backend_ops relay_ops;
 void relay_lost(struct session *s, const char *why); /* the server connection died under a command */
-void relay_retry(struct session *s);                   /* a replica refused a read */
+void relay_retry(struct session *s, bool hold);        /* a server refused to run the statement */
 void relay_server_down(struct session *s); /* the server of s->current is: a read goes elsewhere at once */
 void relay_client_drained(struct session *s);
 
