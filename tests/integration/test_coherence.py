@@ -159,6 +159,9 @@ class Faults:
         finally:
             self.lab.redis_cli("CONFIG", "SET", "maxmemory", "64mb")
 
+    def shrink(self):
+        return self.lab.redis_cli("CONFIG", "SET", "maxmemory", str(self.info("memory", "used_memory:") - 10000))
+
     def redis_evicts(self, clients):
         """It may evict, and after the proxies have learnt that (each of them asks once a second), it does."""
         self.lab.redis_cli("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
@@ -167,8 +170,7 @@ class Faults:
         try:
             wait_until(lambda: clients.alive() and self.info("commandstats", "cmdstat_info:") - next(looks) >= 16,
                        "proxies ask what Redis is")
-            self.lab.redis_cli("CONFIG", "SET", "maxmemory", str(self.info("memory", "used_memory:")))
-            wait_until(lambda: clients.alive() and self.info("stats", "evicted_keys:") > 50, "evictions")
+            wait_until(lambda: clients.alive() and self.shrink() and self.info("stats", "evicted_keys:") > 50, "evictions")
         finally:
             self.lab.redis_cli("CONFIG", "SET", "maxmemory", "64mb")
             self.lab.redis_cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
