@@ -131,8 +131,10 @@ static bool use_lingering(struct session *s, int index)
 		use_home(s);
 		return true;
 	}
-	if (!s->insert_id_dirty) {
+	bool another_primary = index >= 0 && !c->to_replica; /* a switch: LAST_INSERT_ID() stays behind */
+	if (!s->insert_id_dirty || another_primary) {
 		settle_end_linger(s);
+		s->insert_id_dirty = false;
 		backend_put(&s->home);
 	}
 	return false;
