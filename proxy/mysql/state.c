@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mysql/state.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <strings.h>
 
@@ -14,12 +15,24 @@
 /* Reported by session tracking, but not state to carry to another connection: they say what happened, or count for the
  * next statement only (the session is pinned for those), or steer the tracking itself. */
 static const char *const not_state[] = {
-	"error_count", "gtid_seq_no",	 "identity",	  "in_transaction", "insert_id",  "last_gtid",	 "last_insert_id",
-	"rand_seed1",  "rand_seed2",	 "skip_replication", "pseudo_slave_mode", "pseudo_thread_id", "timestamp", "warning_count",
+	"error_count",       "gtid_seq_no",      "identity",   "in_transaction", "insert_id",
+	"last_gtid",         "last_insert_id",   "rand_seed1", "rand_seed2",     "skip_replication",
+	"pseudo_slave_mode", "pseudo_thread_id", "timestamp",  "warning_count",
 };
+
+/* Names go into SQL as they are. */
+static bool is_name(struct slice name)
+{
+	for (size_t i = 0; i < name.n; i++)
+		if (!isalnum(name.p[i]) && name.p[i] != '_' && name.p[i] != '.')
+			return false;
+	return name.n > 0;
+}
 
 static bool is_state(struct slice name)
 {
+	if (!is_name(name))
+		return false;
 	if (name.n > 14 && memcmp(name.p, "session_track_", 14) == 0)
 		return false;
 	for (unsigned i = 0; i < sizeof not_state / sizeof *not_state; i++)
@@ -168,7 +181,8 @@ static void put_connection_charset(const struct state *want, const struct state 
 	const char *set = state_get(want, "character_set_connection");
 	const char *collation = state_get(want, "collation_connection");
 
-	if (same(set, state_get(have, "character_set_connection")) && same(collation, state_get(have, "collation_connection")))
+	if (same(set, state_get(have, "character_set_connection")) &&
+	    same(collation, state_get(have, "collation_connection")))
 		return;
 	put_assignment(out, start, "character_set_connection", set != NULL ? set : login->connection);
 	if (collation != NULL)
@@ -187,8 +201,8 @@ static const char *login_value(const struct state_login *login, const char *name
 	return NULL;
 }
 
-static void put_variables(const struct state *want, const struct state *have, const struct state_login *login, struct buf *out,
-			  size_t start)
+static void put_variables(const struct state *want, const struct state *have, const struct state_login *login,
+			  struct buf *out, size_t start)
 {
 	for (unsigned i = 0; i < want->n; i++) {
 		const struct state_var *w = &want->vars[i];
@@ -203,7 +217,8 @@ static void put_variables(const struct state *want, const struct state *have, co
 	put_connection_charset(want, have, login, out, start);
 }
 
-int state_diff_variables(const struct state *want, const struct state *have, const struct state_login *login, struct buf *out)
+int state_diff_variables(const struct state *want, const struct state *have, const struct state_login *login,
+			 struct buf *out)
 {
 	size_t packet = packet_begin(out, 0);
 
