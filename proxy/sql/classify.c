@@ -446,7 +446,8 @@ static void statement_init(struct parse *ps)
 	ps->verb = KW_NONE;
 	ps->selects = 0;
 	ps->depth = ps->nctes = 0;
-	memset(ps->ring, 0, sizeof(ps->ring));
+	for (unsigned i = 0; i < 3; i++)
+		ps->ring[ps->at++ % KEPT] = (struct token){.at = ps->lx.p};
 }
 
 /* Adds the statement that just ended to what is known of the whole text. Returns whether it was one. */
@@ -495,7 +496,7 @@ static void parse_text(struct parse *ps)
 
 	statement_init(ps);
 	for (;;) {
-		struct token *t = &ps->ring[ps->at & 3];
+		struct token *t = &ps->ring[ps->at % KEPT];
 		lex_next(&ps->lx, t);
 		bool end = t->type == TOK_END;
 		digest_token(&ps->digest, t);
@@ -504,6 +505,7 @@ static void parse_text(struct parse *ps)
 			statements += statement_end(ps, &none);
 			if (end)
 				break;
+			ps->at++;
 			statement_init(ps);
 			continue;
 		}

@@ -53,7 +53,8 @@ static void read_hint(struct lex *lx, struct slice body)
 		const char *word;
 		uint8_t hint;
 		uint8_t rank;
-	} hints[] = {{"replica", SQL_HINT_REPLICA, 1}, {"no-cache", SQL_HINT_NO_CACHE, 2}, {"primary", SQL_HINT_PRIMARY, 3}};
+	} hints[] = {
+		{"replica", SQL_HINT_REPLICA, 1}, {"no-cache", SQL_HINT_NO_CACHE, 2}, {"primary", SQL_HINT_PRIMARY, 3}};
 	static const uint8_t rank_of[] = {
 		[SQL_HINT_NONE] = 0, [SQL_HINT_REPLICA] = 1, [SQL_HINT_NO_CACHE] = 2, [SQL_HINT_PRIMARY] = 3};
 	static const char mark[] = "sidetrack:";

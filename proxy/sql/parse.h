@@ -2,8 +2,8 @@
  *
  * What the files of the classifier share: classify.c walks over the tokens and tells statements apart, query.c reads
  * what has clauses and tables, watch.c compares tables with watched ones, rows.c proves which rows a statement names.
- * Private to sql/. Each token is handed to `step` once, in order; nothing looks ahead but rows.c, which reads single
- * clauses a second time, for watched tables only.
+ * Private to sql/. Each token is handed to `step` once, in order; nothing looks ahead but rows.c, which looks at single
+ * clauses a second time, for watched tables only: at the tokens that were kept, or at the text where it has more.
  */
 #ifndef ST_SQL_PARSE_H
 #define ST_SQL_PARSE_H
@@ -12,7 +12,7 @@
 #include "sql/digest.h"
 #include "sql/lex.h"
 
-enum { FRAMES = 64, CTES = 16 };
+enum { FRAMES = 64, CTES = 16, KEPT = 64 };
 
 /* What the next token of a level of parentheses means. */
 enum clause {
@@ -64,8 +64,8 @@ struct parse {
 	bool writes;           /* tables named now are written */
 	unsigned selects;      /* SELECTs seen */
 	unsigned nows;         /* NOW() and kin seen */
-	struct token ring[4];  /* the last tokens: parse_prev */
-	unsigned at;           /* the current one in ring */
+	struct token ring[KEPT]; /* the last tokens: parse_token */
+	unsigned at;           /* number of the current one */
 	bool named;            /* the last token ended a table's name */
 	struct place where;    /* behind WHERE, the first one */
 	struct place assign;   /* behind the SET of UPDATE or INSERT */
@@ -79,9 +79,15 @@ struct parse {
 	struct digest digest;
 };
 
+static inline const struct token *parse_token(const struct parse *ps, unsigned number)
+{
+	return &ps->ring[number % KEPT];
+}
+
+/* At most 3 back: before a statement's first token stand blank ones. */
 static inline const struct token *parse_prev(const struct parse *ps, unsigned back)
 {
-	return &ps->ring[(ps->at - back) & 3];
+	return parse_token(ps, ps->at - back);
 }
 
 /* classify.c: t is the first token of a statement, or what follows a prefix of one. */

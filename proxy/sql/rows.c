@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which rows of a watched table a statement names. A clause is read a second time, against a grammar of what is
+ * Which rows of a watched table a statement names. A clause is looked at again, against a grammar of what is
  * understood; the first token outside of it ends the attempt, and the answer stays SQL_SCOPE_TABLE. The caller has made
  * sure that the statement names one table, once, and holds no subquery, union, join or executable comment.
  */
@@ -11,8 +11,12 @@
 enum { NESTING = 8 };
 
 struct rows {
+	const struct token *t; /* the token at hand */
+	const struct parse *ps;
+	unsigned at;      /* its number, if it was kept */
+	bool kept;        /* tokens come from ps, else from the text */
 	struct lex lx;
-	struct token t;   /* the token at hand */
+	struct token own; /* *t, if it was not kept */
 	uint16_t params;  /* ? markers before it */
 	unsigned nows;    /* NOW() and kin that stand beside the expires column */
 	bool keyed;       /* a condition on the key was found */
@@ -22,28 +26,46 @@ struct rows {
 
 static void next(struct rows *r)
 {
-	if (r->t.type == TOK_PARAM)
+	if (r->t->type == TOK_PARAM)
 		r->params++;
-	lex_next(&r->lx, &r->t);
+	if (!r->kept)
+		lex_next(&r->lx, &r->own);
+	else if (r->t->type != TOK_END)
+		r->t = parse_token(r->ps, ++r->at);
 }
 
-static void rows_init(struct rows *r, const struct parse *ps, const struct sql_watch *w, struct place at)
+/* To the first token at p or behind it. Returns whether it was kept. */
+static bool find_kept(struct rows *r, const uint8_t *p)
 {
-	struct slice rest = slice_of(at.p, (size_t)(ps->lx.end - at.p));
+	const struct parse *ps = r->ps;
 
-	lex_init(&r->lx, rest, ps->lx.mode & ~(unsigned)SQL_UNSAFE_CHARSET);
-	r->t = (struct token){.type = TOK_END};
+	for (unsigned back = 0; back < KEPT - 1; back++)
+		if (parse_token(ps, ps->at - back - 1)->at < p) {
+			r->at = ps->at - back;
+			r->t = parse_token(ps, r->at);
+			return true;
+		}
+	return false;
+}
+
+static void rows_init(struct rows *r, struct place at)
+{
+	const struct lex *lx = &r->ps->lx;
+
 	r->params = at.params;
 	r->nows = 0;
 	r->keyed = false;
-	r->w = w;
-	r->out = ps->out;
-	next(r);
+	r->kept = find_kept(r, at.p);
+	if (r->kept)
+		return;
+	lex_init(&r->lx, slice_of(at.p, (size_t)(lx->end - at.p)), lx->mode & ~(unsigned)SQL_UNSAFE_CHARSET);
+	r->t = &r->own;
+	lex_next(&r->lx, &r->own);
 }
 
 static bool accept(struct rows *r, uint8_t type)
 {
-	if (r->t.type != type)
+	if (r->t->type != type)
 		return false;
 	next(r);
 	return true;
@@ -51,7 +73,7 @@ static bool accept(struct rows *r, uint8_t type)
 
 static bool accept_kw(struct rows *r, enum kw kw)
 {
-	if (r->t.kw != kw)
+	if (r->t->kw != kw)
 		return false;
 	next(r);
 	return true;
@@ -65,8 +87,8 @@ static bool is_name(const struct token *t)
 /* [[db.]table.]column: true when that was read; *column is its last part. */
 static bool column(struct rows *r, struct slice *column)
 {
-	for (unsigned parts = 0; parts < 3 && is_name(&r->t); parts++) {
-		*column = r->t.text;
+	for (unsigned parts = 0; parts < 3 && is_name(r->t); parts++) {
+		*column = r->t->text;
 		next(r);
 		if (!accept(r, '.'))
 			return true;
@@ -87,23 +109,23 @@ static bool literal(struct rows *r, struct sql_literal *lit)
 					[TOK_NULL - TOK_WORD] = SQL_LIT_NULL,     [TOK_PARAM - TOK_WORD] = SQL_LIT_PARAM};
 
 	*lit = (struct sql_literal){.negative = accept(r, '-')};
-	if (r->t.type == TOK_WORD && r->t.text.n > 1 && r->t.text.p[0] == '_' && !lit->negative) {
+	if (r->t->type == TOK_WORD && r->t->text.n > 1 && r->t->text.p[0] == '_' && !lit->negative) {
 		next(r);
 		lit->introducer = true;
-		if (r->t.type != TOK_STRING && r->t.type != TOK_HEX && r->t.type != TOK_BITS)
+		if (r->t->type != TOK_STRING && r->t->type != TOK_HEX && r->t->type != TOK_BITS)
 			return false;
 	}
-	if (r->t.kw == KW_NULL)
+	if (r->t->kw == KW_NULL)
 		lit->type = SQL_LIT_NULL;
-	else if (r->t.type >= TOK_STRING && r->t.type <= TOK_PARAM)
-		lit->type = types[r->t.type - TOK_WORD];
+	else if (r->t->type >= TOK_STRING && r->t->type <= TOK_PARAM)
+		lit->type = types[r->t->type - TOK_WORD];
 	else
 		return false;
 	if (lit->negative && lit->type != SQL_LIT_NUMBER)
 		return false;
-	lit->text = r->t.text;
-	lit->escaped = r->t.escaped;
-	lit->introducer |= r->t.decorated;
+	lit->text = r->t->text;
+	lit->escaped = r->t->escaped;
+	lit->introducer |= r->t->decorated;
 	lit->param = lit->type == SQL_LIT_PARAM ? r->params : 0;
 	next(r);
 	return true;
@@ -120,15 +142,15 @@ static bool add_key(struct rows *r, const struct sql_literal *lit)
 /* What may follow WHERE's condition, or a parenthesis that ends a level of it. */
 static bool at_condition_end(const struct rows *r)
 {
-	switch (r->t.type) {
+	switch (r->t->type) {
 	case TOK_END:
 	case ';':
 	case ')':
 		return true;
 	case TOK_WORD:
-		return r->t.kw == KW_LIMIT || r->t.kw == KW_ORDER || r->t.kw == KW_GROUP || r->t.kw == KW_HAVING ||
-		       r->t.kw == KW_FOR || r->t.kw == KW_LOCK || r->t.kw == KW_INTO || r->t.kw == KW_PROCEDURE ||
-		       r->t.kw == KW_RETURNING;
+		return r->t->kw == KW_LIMIT || r->t->kw == KW_ORDER || r->t->kw == KW_GROUP || r->t->kw == KW_HAVING ||
+		       r->t->kw == KW_FOR || r->t->kw == KW_LOCK || r->t->kw == KW_INTO || r->t->kw == KW_PROCEDURE ||
+		       r->t->kw == KW_RETURNING;
 	default:
 		return false;
 	}
@@ -136,7 +158,7 @@ static bool at_condition_end(const struct rows *r)
 
 static bool at_conjunct_end(const struct rows *r)
 {
-	return r->t.kw == KW_AND || r->t.type == TOK_AND || at_condition_end(r);
+	return r->t->kw == KW_AND || r->t->type == TOK_AND || at_condition_end(r);
 }
 
 /* IN (literal, ...) after the key's name, at the parenthesis. */
@@ -162,7 +184,7 @@ static bool key_list(struct rows *r)
 /* NOW() and kin, alone. */
 static bool now(struct rows *r)
 {
-	uint16_t kw = r->t.kw;
+	uint16_t kw = r->t->kw;
 	bool bare = kw_table[kw].flags & KWF_BARE;
 
 	if (kw != KW_NOW && kw != KW_CURRENT_TIMESTAMP && kw != KW_LOCALTIME && kw != KW_LOCALTIMESTAMP &&
@@ -205,7 +227,7 @@ static bool value_conjunct(struct rows *r)
 	struct slice name;
 	struct sql_literal lit;
 
-	if (kw_table[r->t.kw].depends & SQLF_NOW) {
+	if (kw_table[r->t->kw].depends & SQLF_NOW) {
 		if (!now(r) || !(accept(r, '<') || accept(r, TOK_LE)) || !column(r, &name) ||
 		    !is_column(name, r->w->expires) || !at_conjunct_end(r))
 			return false;
@@ -223,19 +245,19 @@ static bool skip_conjunct(struct rows *r)
 {
 	unsigned parens = 0, between = 0;
 
-	for (; r->t.type != TOK_END; next(r)) {
-		if (r->t.type == '(') {
+	for (; r->t->type != TOK_END; next(r)) {
+		if (r->t->type == '(') {
 			parens++;
 		} else if (parens > 0) {
-			parens -= r->t.type == ')';
+			parens -= r->t->type == ')';
 		} else if (at_condition_end(r)) {
 			return true;
-		} else if (r->t.kw == KW_OR || r->t.kw == KW_XOR || r->t.type == TOK_OR || r->t.type == TOK_ASSIGN ||
-			   r->t.kw == KW_CASE) {
+		} else if (r->t->kw == KW_OR || r->t->kw == KW_XOR || r->t->type == TOK_OR || r->t->type == TOK_ASSIGN ||
+			   r->t->kw == KW_CASE) {
 			return false; /* CASE: an AND may be inside of it */
-		} else if (r->t.kw == KW_BETWEEN) {
+		} else if (r->t->kw == KW_BETWEEN) {
 			between++;
-		} else if (r->t.kw == KW_AND || r->t.type == TOK_AND) {
+		} else if (r->t->kw == KW_AND || r->t->type == TOK_AND) {
 			if (between == 0)
 				return true;
 			between--;
@@ -260,7 +282,7 @@ static bool conjunct(struct rows *r, unsigned level)
 	struct rows before = *r;
 	uint16_t nkeys = r->out->nkeys;
 
-	if (r->t.type == '(' ? paren_conjunct(r, level) : column_conjunct(r))
+	if (r->t->type == '(' ? paren_conjunct(r, level) : column_conjunct(r))
 		return true;
 	*r = before;
 	r->out->nkeys = nkeys;
@@ -281,11 +303,11 @@ static bool conjunction(struct rows *r, unsigned level)
 }
 
 /* WHERE names the rows by key. */
-static bool where_is_keyed(struct rows *r, const struct parse *ps)
+static bool where_is_keyed(struct rows *r)
 {
-	if (ps->where.p == NULL)
+	if (r->ps->where.p == NULL)
 		return false;
-	rows_init(r, ps, r->w, ps->where);
+	rows_init(r, r->ps->where);
 	return conjunction(r, 0) && r->keyed;
 }
 
@@ -294,18 +316,18 @@ static void skip_value(struct rows *r)
 {
 	unsigned parens = 0;
 
-	for (; r->t.type != TOK_END; next(r)) {
-		if (r->t.type == '(')
+	for (; r->t->type != TOK_END; next(r)) {
+		if (r->t->type == '(')
 			parens++;
 		else if (parens > 0)
-			parens -= r->t.type == ')';
-		else if (r->t.type == ',' || r->t.kw == KW_WHERE || at_condition_end(r) || r->t.kw == KW_ON)
+			parens -= r->t->type == ')';
+		else if (r->t->type == ',' || r->t->kw == KW_WHERE || at_condition_end(r) || r->t->kw == KW_ON)
 			return;
 	}
 }
 
 /* column = value, ... : new values of the key must be literals. *found says whether there was one. */
-static bool assignments(struct rows *r, const struct parse *ps, struct place at, bool *found)
+static bool assignments(struct rows *r, struct place at, bool *found)
 {
 	struct slice name;
 	struct sql_literal lit;
@@ -313,7 +335,7 @@ static bool assignments(struct rows *r, const struct parse *ps, struct place at,
 	*found = false;
 	if (at.p == NULL)
 		return false;
-	rows_init(r, ps, r->w, at);
+	rows_init(r, at);
 	do {
 		if (!column(r, &name) || !(accept(r, '=') || accept(r, TOK_ASSIGN)))
 			return false;
@@ -322,15 +344,15 @@ static bool assignments(struct rows *r, const struct parse *ps, struct place at,
 			continue;
 		}
 		*found = true;
-		const uint8_t *value = r->t.at;
+		const uint8_t *value = r->t->at;
 		if (!literal(r, &lit) || !add_key(r, &lit))
 			return false;
-		const uint8_t *behind = r->t.at;
+		const uint8_t *behind = r->t->at;
 		skip_value(r);
-		if (r->t.at != behind || behind == value)
+		if (r->t->at != behind || behind == value)
 			return false;
 	} while (accept(r, ','));
-	return at_condition_end(r) || r->t.kw == KW_WHERE || r->t.kw == KW_ON;
+	return at_condition_end(r) || r->t->kw == KW_WHERE || r->t->kw == KW_ON;
 }
 
 /* (a, b, c): the key's place in it. False when there is none. */
@@ -356,7 +378,7 @@ static bool row_values(struct rows *r, int place, int columns)
 
 	do {
 		if (i == place) {
-			if (!literal(r, &lit) || !add_key(r, &lit) || (r->t.type != ',' && r->t.type != ')'))
+			if (!literal(r, &lit) || !add_key(r, &lit) || (r->t->type != ',' && r->t->type != ')'))
 				return false;
 		} else {
 			skip_value(r);
@@ -367,19 +389,19 @@ static bool row_values(struct rows *r, int place, int columns)
 }
 
 /* INSERT or REPLACE from the table's name on: the key of every row is a literal. */
-static bool inserted_keys(struct rows *r, const struct parse *ps)
+static bool inserted_keys(struct rows *r)
 {
 	struct slice name;
 	int place = r->w->key_ordinal, columns = r->w->columns;
 	bool found;
 
-	if (ps->into.p == NULL)
+	if (r->ps->into.p == NULL)
 		return false;
-	rows_init(r, ps, r->w, ps->into);
+	rows_init(r, r->ps->into);
 	if (!column(r, &name))
 		return false;
-	if (r->t.kw == KW_SET)
-		return assignments(r, ps, ps->assign, &found) && found;
+	if (r->t->kw == KW_SET)
+		return assignments(r, r->ps->assign, &found) && found;
 	if (accept(r, '(')) {
 		columns = -1;
 		if (!column_list(r, &place))
@@ -391,27 +413,27 @@ static bool inserted_keys(struct rows *r, const struct parse *ps)
 		if (!accept(r, '(') || !row_values(r, place, columns))
 			return false;
 	} while (accept(r, ','));
-	return at_condition_end(r) || r->t.kw == KW_ON;
+	return at_condition_end(r) || r->t->kw == KW_ON;
 }
 
-static bool is_keyed(struct rows *r, const struct parse *ps)
+static bool is_keyed(struct rows *r)
 {
 	bool found;
 
 	switch (r->out->kind) {
 	case SQL_SELECT:
-		return where_is_keyed(r, ps) && r->out->nkeys == 1;
+		return where_is_keyed(r) && r->out->nkeys == 1;
 	case SQL_DELETE:
-		return where_is_keyed(r, ps);
+		return where_is_keyed(r);
 	case SQL_UPDATE:
-		return where_is_keyed(r, ps) && assignments(r, ps, ps->assign, &found);
+		return where_is_keyed(r) && assignments(r, r->ps->assign, &found);
 	case SQL_REPLACE:
-		return r->w->sole_unique && inserted_keys(r, ps);
+		return r->w->sole_unique && inserted_keys(r);
 	case SQL_INSERT:
-		if (!inserted_keys(r, ps))
+		if (!inserted_keys(r))
 			return false;
-		return ps->on_duplicate.p == NULL ||
-		       (r->w->sole_unique && assignments(r, ps, ps->on_duplicate, &found));
+		return r->ps->on_duplicate.p == NULL ||
+		       (r->w->sole_unique && assignments(r, r->ps->on_duplicate, &found));
 	default:
 		return false;
 	}
@@ -419,9 +441,9 @@ static bool is_keyed(struct rows *r, const struct parse *ps)
 
 void rows_find(struct parse *ps, const struct sql_watch *w)
 {
-	struct rows r = {.w = w, .out = ps->out};
+	struct rows r = {.ps = ps, .w = w, .out = ps->out};
 
-	if (!is_keyed(&r, ps)) {
+	if (!is_keyed(&r)) {
 		ps->out->nkeys = 0;
 		return;
 	}
