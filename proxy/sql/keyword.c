@@ -9,8 +9,8 @@ enum { SLOTS = 4096, LONGEST = 32 };
 #define CHUNK(s, i)                                                                                                    \
 	(AT(s, i) | AT(s, i + 1) | AT(s, i + 2) | AT(s, i + 3) | AT(s, i + 4) | AT(s, i + 5) | AT(s, i + 6) |          \
 	 AT(s, i + 7))
-#define KEYWORD(NAME, fl, dep)                                                                                         \
-	[KW_##NAME] = {{CHUNK(#NAME, 0), CHUNK(#NAME, 8), CHUNK(#NAME, 16), CHUNK(#NAME, 24)},                         \
+#define KEYWORD(NAME, fl, dep)                                                                                             \
+	[KW_##NAME] = {{CHUNK(#NAME, 0), CHUNK(#NAME, 8), CHUNK(#NAME, 16), CHUNK(#NAME, 24)},                        \
 		       (dep),                                                                                          \
 		       sizeof(#NAME) - 1,                                                                              \
 		       (fl)},
@@ -59,6 +59,16 @@ static inline uint64_t load(const uint8_t *p, size_t n, const uint8_t *end)
 	return fold(v) & mask;
 }
 
+/* The rest of a word longer than 8 is the same. */
+static bool same_rest(const struct kw_info *k, struct slice w)
+{
+	size_t at = 8;
+
+	while (at + 8 <= w.n && k->word[at / 8] == load(w.p + at, 8, w.p + w.n))
+		at += 8;
+	return at + 8 > w.n && (at == w.n || k->word[at / 8] == load(w.p + at, w.n - at, w.p + w.n));
+}
+
 static inline uint64_t tail_of(const uint8_t *p, size_t n, uint64_t head)
 {
 	return n > 8 ? load(p + n - 8, 8, p + n) : head;
@@ -73,12 +83,7 @@ enum kw kw_find(struct slice w, const uint8_t *end)
 	for (unsigned i = hash(head, tail, w.n); slots[i] != KW_NONE; i = (i + 1) & (SLOTS - 1)) {
 		const struct kw_info *k = &kw_table[slots[i]];
 
-		if (k->word[0] != head || k->len != w.n)
-			continue;
-		size_t at = 8;
-		while (at < w.n && k->word[at / 8] == load(w.p + at, w.n - at, end))
-			at += 8;
-		if (at >= w.n)
+		if (k->word[0] == head && k->len == w.n && (w.n <= 8 || same_rest(k, w)))
 			return (enum kw)slots[i];
 	}
 	return KW_NONE;

@@ -4,13 +4,14 @@
 #include "sql/classify.h"
 
 /* Character classes. BLANK is what the server's lexer skips, CONTROL what it skips nowhere but accepts after `--`,
- * REMARK what a comment may begin or end with. */
-enum { BLANK = 1, WORD = 2, DIGIT = 4, XDIGIT = 8, HIGH = 16, CONTROL = 32, REMARK = 64 };
+ * REMARK what a comment may begin or end with, SINGLE what is a token by itself, whatever follows. */
+enum { BLANK = 1, WORD = 2, DIGIT = 4, XDIGIT = 8, HIGH = 16, CONTROL = 32, REMARK = 64, SINGLE = 128 };
 static const uint8_t class_of[256] = {
 	[0x00 ... 0x08] = CONTROL, [0x09 ... 0x0d] = BLANK | CONTROL, [0x0e ... 0x1f] = CONTROL,
 	[' '] = BLANK, [0x7f] = CONTROL, [0x80 ... 0xff] = HIGH,
 	['0' ... '9'] = WORD | DIGIT | XDIGIT, ['a' ... 'f'] = WORD | XDIGIT, ['A' ... 'F'] = WORD | XDIGIT,
-	['/'] = REMARK, ['#'] = REMARK, ['-'] = REMARK, ['*'] = REMARK,
+	['/'] = REMARK, ['#'] = REMARK, ['-'] = REMARK, ['*'] = REMARK | SINGLE,
+	['('] = SINGLE, [')'] = SINGLE, [','] = SINGLE, [';'] = SINGLE, ['='] = SINGLE,
 	['g' ... 'z'] = WORD, ['G' ... 'Z'] = WORD, ['_'] = WORD, ['$'] = WORD,
 };
 
@@ -53,8 +54,7 @@ static void read_hint(struct lex *lx, struct slice body)
 		const char *word;
 		uint8_t hint;
 		uint8_t rank;
-	} hints[] = {
-		{"replica", SQL_HINT_REPLICA, 1}, {"no-cache", SQL_HINT_NO_CACHE, 2}, {"primary", SQL_HINT_PRIMARY, 3}};
+	} hints[] = {{"replica", SQL_HINT_REPLICA, 1}, {"no-cache", SQL_HINT_NO_CACHE, 2}, {"primary", SQL_HINT_PRIMARY, 3}};
 	static const uint8_t rank_of[] = {
 		[SQL_HINT_NONE] = 0, [SQL_HINT_REPLICA] = 1, [SQL_HINT_NO_CACHE] = 2, [SQL_HINT_PRIMARY] = 3};
 	static const char mark[] = "sidetrack:";
@@ -142,16 +142,19 @@ static bool at_dashes_comment(struct lex *lx)
 	return !more(lx, 2) || is(lx->p[2], BLANK | CONTROL);
 }
 
-/* Blanks and comments. Returns whether there were any. */
-static bool skip_blanks(struct lex *lx)
+static inline void skip_blanks(struct lex *lx)
 {
-	const uint8_t *begin = lx->p;
+	const uint8_t *p = lx->p, *end = lx->end;
 
-	for (;;) {
-		while (lx->p < lx->end && is(*lx->p, BLANK))
-			lx->p++;
-		if (lx->p == lx->end || !is(*lx->p, REMARK))
-			break;
+	while (p < end && is(*p, BLANK))
+		p++;
+	lx->p = p;
+}
+
+/* Comments and the blanks behind them, from what may be a comment's first character. */
+__attribute__((noinline)) static void skip_comments(struct lex *lx)
+{
+	while (lx->p < lx->end) {
 		uint8_t c = *lx->p;
 		if (c == '/' && peek(lx, 1) == '*') {
 			skip_block_comment(lx);
@@ -163,14 +166,12 @@ static bool skip_blanks(struct lex *lx)
 		} else {
 			break;
 		}
+		skip_blanks(lx);
 	}
-	if (lx->p == lx->end && lx->in_exec)
-		lx->bad = true;
-	return lx->p != begin;
 }
 
 /* At an opening quote. Leaves the inside in out->text. */
-static void read_quoted(struct lex *lx, struct token *out, bool backslash)
+__attribute__((noinline)) static void read_quoted(struct lex *lx, struct token *out, bool backslash)
 {
 	uint8_t quote = *lx->p++;
 	const uint8_t *begin = lx->p;
@@ -226,22 +227,27 @@ static size_t utf8_length(const uint8_t *p, const uint8_t *end)
 	return n;
 }
 
-static void read_word(struct lex *lx, struct token *out)
+/* The rest of a word, from its first byte that is not ASCII. */
+__attribute__((noinline)) static const uint8_t *skip_high(struct lex *lx, const uint8_t *p)
 {
-	const uint8_t *p = out->at, *end = lx->end;
-	bool high = false;
-
-	for (;;) {
-		while (p < end && is(*p, WORD))
-			p++;
-		if (p == end || !is(*p, HIGH))
-			break;
-		size_t n = utf8_length(p, end);
+	while (p < lx->end && is(*p, WORD | HIGH)) {
+		size_t n = is(*p, HIGH) ? utf8_length(p, lx->end) : 1;
 		if (n == 0)
 			lx->bad = true;
 		p += n == 0 ? 1 : n;
-		high = true;
 	}
+	return p;
+}
+
+static void read_word(struct lex *lx, struct token *out)
+{
+	const uint8_t *p = out->at, *end = lx->end;
+
+	while (p < end && is(*p, WORD))
+		p++;
+	bool high = p < end && is(*p, HIGH);
+	if (high)
+		p = skip_high(lx, p);
 	lx->p = p;
 	out->type = TOK_WORD;
 	out->text = slice_of(out->at, (size_t)(p - out->at));
@@ -252,7 +258,7 @@ static void read_word(struct lex *lx, struct token *out)
 }
 
 /* Digits, an exponent: from after the dot of a number. */
-static void read_fraction(struct lex *lx, struct token *out)
+__attribute__((noinline)) static void read_fraction(struct lex *lx, struct token *out)
 {
 	while (is(peek(lx, 0), DIGIT))
 		lx->p++;
@@ -289,7 +295,7 @@ static bool read_radix(struct lex *lx, struct token *out)
 }
 
 /* A number, or a name that begins with digits. */
-static void read_number(struct lex *lx, struct token *out)
+__attribute__((noinline)) static void read_number(struct lex *lx, struct token *out)
 {
 	if (read_radix(lx, out))
 		return;
@@ -313,12 +319,12 @@ static void read_number(struct lex *lx, struct token *out)
 	}
 }
 
-/* N'..', x'..', b'..': only with the quote right after the letter. */
-static bool read_lettered_string(struct lex *lx, struct token *out)
+/* N'..', x'..', b'..': at the character before a quote. */
+__attribute__((noinline)) static bool read_lettered_string(struct lex *lx, struct token *out)
 {
 	uint8_t letter = *lx->p | 0x20;
 
-	if (peek(lx, 1) != '\'' || (letter != 'n' && letter != 'x' && letter != 'b'))
+	if (letter != 'n' && letter != 'x' && letter != 'b')
 		return false;
 	lx->p++;
 	read_string(lx, out);
@@ -385,7 +391,7 @@ static void read_operator(struct lex *lx, struct token *out)
 }
 
 /* Whatever does not begin with a letter or a digit. */
-static void read_punctuation(struct lex *lx, struct token *out)
+__attribute__((noinline)) static void read_punctuation(struct lex *lx, struct token *out)
 {
 	switch (*lx->p) {
 	case '\'':
@@ -406,9 +412,6 @@ static void read_punctuation(struct lex *lx, struct token *out)
 	case '?':
 		out->type = TOK_PARAM;
 		break;
-	case '(': case ')': case ',': case ';': case '=': case '*':
-		out->type = *lx->p;
-		break;
 	case '\\':
 		if (peek(lx, 1) == 'N') {
 			out->type = TOK_NULL;
@@ -427,17 +430,27 @@ static void read_punctuation(struct lex *lx, struct token *out)
 
 void lex_next(struct lex *lx, struct token *out)
 {
-	bool dot = lx->dot, name = lx->name, spaced = skip_blanks(lx);
+	const uint8_t *begin = lx->p;
+	bool dot = lx->dot, name = lx->name;
 
+	skip_blanks(lx);
+	if (lx->p < lx->end && is(*lx->p, REMARK))
+		skip_comments(lx);
+	bool spaced = lx->p != begin;
 	*out = (struct token){.spaced = spaced, .after_dot = dot && !spaced, .at = lx->p};
 	lx->dot = lx->name = false;
-	if (lx->p == lx->end)
+	if (lx->p == lx->end) {
+		lx->bad |= lx->in_exec;
 		return;
+	}
 	lx->started = true;
 	uint8_t c = *lx->p;
 	if (is(c, HIGH) || (is(c, WORD) && (!is(c, DIGIT) || out->after_dot))) {
-		if (out->after_dot || !read_lettered_string(lx, out))
+		if (peek(lx, 1) != '\'' || out->after_dot || !read_lettered_string(lx, out))
 			read_word(lx, out);
+	} else if (is(c, SINGLE)) {
+		out->type = c;
+		out->text = slice_of(lx->p++, 1);
 	} else if (is(c, DIGIT)) {
 		read_number(lx, out);
 	} else if (c == '.' && is(peek(lx, 1), DIGIT) && !name) {
