@@ -60,7 +60,11 @@ static void greeting_of_mariadb(void **state)
 /* MySQL says CAP_MYSQL: the four bytes are not MariaDB's capabilities, whatever they hold. */
 static void only_mariadb_has_extended_caps(void **state)
 {
-	struct greeting in = {.version = slice_str("8.0.36"), .caps = usual_caps | CAP_MYSQL, .xcaps = 0x1d, .plugin = slice_str("p")}, g;
+	struct greeting in = {.version = slice_str("8.0.36"),
+			      .caps = usual_caps | CAP_MYSQL,
+			      .xcaps = 0x1d,
+			      .plugin = slice_str("p")},
+			g;
 	struct login lin = {.caps = usual_caps | CAP_MYSQL, .xcaps = XCAP_EXTENDED_METADATA}, l;
 	struct buf b = {0};
 
@@ -163,9 +167,10 @@ static struct login full_login(unsigned combination)
 
 static bool logins_equal(const struct login *a, const struct login *b)
 {
-	return a->caps == b->caps && a->xcaps == b->xcaps && a->max_packet == b->max_packet && a->collation == b->collation &&
-	       slice_eq(a->user, b->user) && slice_eq(a->answer, b->answer) && slice_eq(a->db, b->db) &&
-	       slice_eq(a->plugin, b->plugin) && slice_eq(a->attributes, b->attributes) && a->ssl_request == b->ssl_request;
+	return a->caps == b->caps && a->xcaps == b->xcaps && a->max_packet == b->max_packet &&
+	       a->collation == b->collation && slice_eq(a->user, b->user) && slice_eq(a->answer, b->answer) &&
+	       slice_eq(a->db, b->db) && slice_eq(a->plugin, b->plugin) && slice_eq(a->attributes, b->attributes) &&
+	       a->ssl_request == b->ssl_request;
 }
 
 static void login_is_read_as_built(void **state)
@@ -241,7 +246,11 @@ static void answers_in_all_spellings(void **state)
 
 static void the_short_form_asks_for_tls(void **state)
 {
-	struct login in = {.caps = usual_caps | CAP_SSL, .max_packet = 1 << 24, .collation = 45, .user = slice_str("app")}, l;
+	struct login in = {.caps = usual_caps | CAP_SSL,
+			   .max_packet = 1 << 24,
+			   .collation = 45,
+			   .user = slice_str("app")},
+		     l;
 	struct buf b = {0};
 
 	(void)state;

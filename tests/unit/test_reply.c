@@ -128,7 +128,8 @@ static void ok_cut_anywhere(void **state)
 /* A value that is longer than its entry does not reach into the next one. */
 static void entries_stay_within_themselves(void **state)
 {
-	struct slice lies[] = {BYTES("\x01\x02\x05xabcdef"), BYTES("\x00\x04\x01x\x09yabcdefghij"), BYTES("\x05\x00\x01z")};
+	struct slice lies[] = {BYTES("\x01\x02\x05xabcdef"), BYTES("\x00\x04\x01x\x09yabcdefghij"),
+			       BYTES("\x05\x00\x01z")};
 	struct track t;
 
 	(void)state;

@@ -33,7 +33,8 @@ static bool take_line(char *line)
 {
 	static const char *const shapes[] = {"query", "prepare", "fields", "text"};
 	struct recorded r = {0};
-	char *name = strsep(&line, "\t"), *shape = strsep(&line, "\t"), *eof = strsep(&line, "\t"), *parts = strsep(&line, "\t");
+	char *name = strsep(&line, "\t"), *shape = strsep(&line, "\t"), *eof = strsep(&line, "\t"),
+	     *parts = strsep(&line, "\t");
 	unsigned byte, s = 0;
 
 	if (line == NULL)
@@ -176,7 +177,8 @@ static void rows_of_16_megabytes(void **state)
 
 static void only_rows_are_large(void **state)
 {
-	static const enum result_shape shapes[] = {RESULT_SHAPE_QUERY, RESULT_SHAPE_PREPARE, RESULT_SHAPE_FIELDS, RESULT_SHAPE_TEXT};
+	static const enum result_shape shapes[] = {RESULT_SHAPE_QUERY, RESULT_SHAPE_PREPARE, RESULT_SHAPE_FIELDS,
+						   RESULT_SHAPE_TEXT};
 	struct result r;
 
 	(void)state;
@@ -196,8 +198,8 @@ static void column_counts(void **state)
 		const char *bytes;
 		size_t n;
 		char want;
-	} counts[] = {{"\xfc\xff\xff", 3, 'N'}, {"\xfc\0\0", 3, '!'},		      {"\xfc\x01", 2, '!'},
-		      {"\xfd\0\0\1", 4, '!'},	{"\xfa", 1, 'N'}, {"\xfd\xff\xff", 3, '!'}};
+	} counts[] = {{"\xfc\xff\xff", 3, 'N'}, {"\xfc\0\0", 3, '!'}, {"\xfc\x01", 2, '!'},
+		      {"\xfd\0\0\1", 4, '!'},   {"\xfa", 1, 'N'},     {"\xfd\xff\xff", 3, '!'}};
 	struct result r;
 
 	(void)state;
@@ -310,10 +312,10 @@ static void one_after_another(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(recorded_replies),	     cmocka_unit_test(rows_of_16_megabytes),
-		cmocka_unit_test(only_rows_are_large),	     cmocka_unit_test(column_counts),
+		cmocka_unit_test(recorded_replies),         cmocka_unit_test(rows_of_16_megabytes),
+		cmocka_unit_test(only_rows_are_large),      cmocka_unit_test(column_counts),
 		cmocka_unit_test(prepared_with_many_parts), cmocka_unit_test(errors_end_everything),
-		cmocka_unit_test(what_no_server_sends),	     cmocka_unit_test(one_after_another),
+		cmocka_unit_test(what_no_server_sends),     cmocka_unit_test(one_after_another),
 	};
 	return cmocka_run_group_tests(tests, load, unload);
 }

@@ -189,8 +189,8 @@ static void assert_state_is_there(unsigned s, unsigned c, const struct buf *sent
 
 	for (unsigned i = 0; i < VARS; i++)
 		if (strcmp(is->value[i], wanted->value[i]) != 0)
-			fail_msg("%s is \"%s\", wanted \"%s\" after: %.*s", vars[i].name, is->value[i], wanted->value[i],
-				 (int)sent->len, (const char *)sent->data);
+			fail_msg("%s is \"%s\", wanted \"%s\" after: %.*s", vars[i].name, is->value[i],
+				 wanted->value[i], (int)sent->len, (const char *)sent->data);
 	assert_string_equal(is->schema, wanted->schema);
 }
 
@@ -306,9 +306,19 @@ static void charset_and_collation_belong_together(void **state)
 
 static void some_variables_are_not_carried(void **state)
 {
-	static const char *const names[] = {"last_gtid", "LAST_INSERT_ID", "insert_id", "identity", "timestamp", "warning_count",
-					    "error_count", "rand_seed1", "rand_seed2", "session_track_schema",
-					    "session_track_system_variables", "pseudo_thread_id", "in_transaction"};
+	static const char *const names[] = {"last_gtid",
+					    "LAST_INSERT_ID",
+					    "insert_id",
+					    "identity",
+					    "timestamp",
+					    "warning_count",
+					    "error_count",
+					    "rand_seed1",
+					    "rand_seed2",
+					    "session_track_schema",
+					    "session_track_system_variables",
+					    "pseudo_thread_id",
+					    "in_transaction"};
 	struct state s = {0};
 
 	(void)state;
