@@ -49,7 +49,8 @@ struct daemon {
 	uint64_t primary_epoch;
 };
 
-/* --- snapshots, from the monitor's threads ------------------------------------------------------------------------------ */
+/* --- snapshots, from the monitor's threads
+ * ------------------------------------------------------------------------------ */
 
 static void wake(struct daemon *d)
 {
@@ -68,7 +69,8 @@ static void on_topology(void *arg, struct topology *t)
 	bool new_primary = t->primary_epoch != d->primary_epoch && d->primary_epoch != 0;
 	d->primary_epoch = t->primary_epoch;
 	pthread_mutex_unlock(&d->lock);
-	/* Before anyone can write to it: what was replicated asynchronously may be lost, the cache must not remember it. */
+	/* Before anyone can write to it: what was replicated asynchronously may be lost, the cache must not remember
+	 * it. */
 	if (new_primary)
 		cache_new_primary(d->proxy->cache);
 	proxy_publish_topology(d->proxy, t);
@@ -105,12 +107,14 @@ static void on_event(void *arg, const char *kind, const char *server, const char
 	events_add(kind, server, text);
 }
 
-/* --- what the session layer asks of the monitor ------------------------------------------------------------------------- */
+/* --- what the session layer asks of the monitor
+ * ------------------------------------------------------------------------- */
 
 static void poke(void *arg, enum proxy_poke what)
 {
-	static const enum monitor_poke pokes[] = {
-		[PROXY_POKE_SERVERS] = POKE_SERVERS, [PROXY_POKE_ACCOUNTS] = POKE_ACCOUNTS, [PROXY_POKE_CATALOG] = POKE_CATALOG};
+	static const enum monitor_poke pokes[] = {[PROXY_POKE_SERVERS] = POKE_SERVERS,
+						  [PROXY_POKE_ACCOUNTS] = POKE_ACCOUNTS,
+						  [PROXY_POKE_CATALOG] = POKE_CATALOG};
 	struct daemon *d = arg;
 
 	monitor_poke(d->monitor, pokes[what]);
@@ -123,7 +127,8 @@ static uint64_t catalog_request(void *arg)
 	return monitor_catalog_request(d->monitor);
 }
 
-/* --- what the admin port and the web service ask -------------------------------------------------------------------------- */
+/* --- what the admin port and the web service ask
+ * -------------------------------------------------------------------------- */
 
 static struct topology *get_topology(void *arg)
 {
@@ -155,7 +160,8 @@ static void get_status(void *arg, char *buf, size_t cap)
 	cache_store_status(((struct daemon *)arg)->proxy->cache, buf, cap);
 }
 
-static void explain(void *arg, struct slice sql, const char *schema, void (*row)(void *, const char *, const char *), void *row_arg)
+static void explain(void *arg, struct slice sql, const char *schema, void (*row)(void *, const char *, const char *),
+		    void *row_arg)
 {
 	struct daemon *d = arg;
 
@@ -165,7 +171,8 @@ static void explain(void *arg, struct slice sql, const char *schema, void (*row)
 	struct catalog *catalog = d->catalog != NULL ? catalog_ref(d->catalog) : NULL;
 	pthread_mutex_unlock(&d->lock);
 	bool trusted = catalog != NULL && catalog->generation >= atomic_load(&d->proxy->catalog_needed);
-	explain_route(&(struct explain_world){config, topology, trusted ? catalog : NULL, d->freshness}, sql, schema, row, row_arg);
+	explain_route(&(struct explain_world){config, topology, trusted ? catalog : NULL, d->freshness}, sql, schema,
+		      row, row_arg);
 	config_unref(config);
 	topology_unref(topology);
 	if (catalog != NULL)
@@ -192,7 +199,8 @@ static int kill_session(void *arg, uint64_t id, bool query_only, char *err, size
 	return 0;
 }
 
-/* --- configuration ---------------------------------------------------------------------------------------------------------- */
+/* --- configuration
+ * ---------------------------------------------------------------------------------------------------------- */
 
 struct mistakes {
 	char *first; /* where to keep it, or NULL */
@@ -249,7 +257,8 @@ static int reload(void *arg, char *err, size_t cap)
 	return 0;
 }
 
-/* --- the control loop --------------------------------------------------------------------------------------------------------- */
+/* --- the control loop
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void on_hup(evutil_socket_t fd, short what, void *arg)
 {
@@ -329,7 +338,8 @@ static void wait_for_first_look(struct daemon *d)
 	}
 	event_del(&d->first_look);
 	if (!ready)
-		log_warn("no primary, or not all of what is asked of it, was found in %d ms: listening all the same", FIRST_LOOK_MS);
+		log_warn("no primary, or not all of what is asked of it, was found in %d ms: listening all the same",
+			 FIRST_LOOK_MS);
 }
 
 static void add_signal(struct daemon *d, struct event *ev, int signo, event_callback_fn fn)
@@ -352,7 +362,8 @@ static int run(struct daemon *d)
 {
 	struct proxy_services services = {d, poke, catalog_request};
 	struct monitor_sink sink = {d, on_topology, on_accounts, on_catalog, on_event};
-	struct admin_ops ops = {d, get_topology, get_config, get_usage, get_status, explain, drain_server, flush, reload, kill_session};
+	struct admin_ops ops = {d,       get_topology, get_config, get_usage, get_status,
+				explain, drain_server, flush,      reload,    kill_session};
 
 	signal(SIGPIPE, SIG_IGN);
 	raise_descriptor_limit();
@@ -387,7 +398,9 @@ static int run(struct daemon *d)
 		if (d->drain_until_us == 0) {
 			proxy_accepting(d->proxy, d->base);
 			log_info("ready: %u workers, mode %s", d->config->workers,
-				 d->config->mode == MODE_CACHE ? "cache" : d->config->mode == MODE_SPLIT ? "split" : "observe");
+				 d->config->mode == MODE_CACHE   ? "cache"
+				 : d->config->mode == MODE_SPLIT ? "split"
+								 : "observe");
 			event_base_dispatch(d->base);
 		}
 	}
@@ -408,15 +421,19 @@ static int run(struct daemon *d)
 	return d->status;
 }
 
-/* --- argv ---------------------------------------------------------------------------------------------------------------------- */
+/* --- argv
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 static void usage(FILE *out)
 {
 	fputs("Usage: sidetrack [OPTIONS]\n"
-	      "A MySQL-protocol sidecar: reads to replicas, token lookups to a cache that is never stale, writes to the primary.\n"
+	      "A MySQL-protocol sidecar: reads to replicas, token lookups to a cache that is never stale, writes to "
+	      "the primary.\n"
 	      "\n"
 	      "  -c FILE                 configuration file (ini); options below override it\n"
-	      "      --check             say what is wrong with the configuration, with file:line, and exit (0: nothing)\n"
+	      "      --check             say what is wrong with the configuration, with file:line, and exit (0: "
+	      "nothing)\n"
 	      "      --listen ADDR       what applications connect to (default 127.0.0.1:6033)\n"
 	      "      --primary ADDR      the server that takes writes\n"
 	      "      --replica ADDR      a server that takes reads; may be given several times\n"
@@ -428,11 +445,25 @@ static void usage(FILE *out)
 	      "      --log-level LEVEL   error, warn, info (default) or debug\n"
 	      "      --version, --help\n"
 	      "\n"
-	      "ADDR is host:port, host, [v6]:port or /path/to.sock. Stops on SIGTERM after statements in flight, reloads on SIGHUP.\n",
+	      "ADDR is host:port, host, [v6]:port or /path/to.sock. Stops on SIGTERM after statements in flight, "
+	      "reloads on SIGHUP.\n",
 	      out);
 }
 
-enum { OPT_CHECK = 256, OPT_LISTEN, OPT_PRIMARY, OPT_REPLICA, OPT_REDIS, OPT_ADMIN, OPT_HTTP, OPT_WORKERS, OPT_MODE, OPT_LOG, OPT_VERSION, OPT_HELP };
+enum {
+	OPT_CHECK = 256,
+	OPT_LISTEN,
+	OPT_PRIMARY,
+	OPT_REPLICA,
+	OPT_REDIS,
+	OPT_ADMIN,
+	OPT_HTTP,
+	OPT_WORKERS,
+	OPT_MODE,
+	OPT_LOG,
+	OPT_VERSION,
+	OPT_HELP
+};
 
 static const struct option options[] = {
 	{"check", no_argument, NULL, OPT_CHECK},

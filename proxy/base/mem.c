@@ -39,7 +39,7 @@ char *xstrdup(const char *s)
 
 char *xstrndup(const char *s, size_t n)
 {
-	return checked(strndup(s, n), n);
+	return checked(n > 0 ? strndup(s, n) : strdup(""), n); /* an empty slice may have no bytes at all */
 }
 
 char *xasprintf(const char *fmt, ...)

@@ -91,7 +91,8 @@ struct slice rd_lenenc_bytes(struct reader *r);    /* length-encoded string */
 struct slice rd_nul(struct reader *r);             /* up to a NUL, which is consumed and not part of the slice */
 struct slice rd_rest(struct reader *r);            /* all that is left */
 
-/* A growing buffer that owns its bytes. `data` may move at any buf_* call that adds. Zero-initialise; buf_fini frees. */
+/* A growing buffer that owns its bytes. `data` may move at any buf_* call that adds. Zero-initialise; buf_fini frees.
+ */
 struct buf {
 	uint8_t *data;
 	size_t len, cap;

@@ -83,7 +83,8 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	fail(b, CR_CONN_HOST_ERROR, "HY000", false, "Can't connect to server on '%s' (timed out)", b->pool->server->address.text);
+	fail(b, CR_CONN_HOST_ERROR, "HY000", false, "Can't connect to server on '%s' (timed out)",
+	     b->pool->server->address.text);
 }
 
 void backend_connect(struct pool *p)
@@ -101,7 +102,8 @@ void backend_connect(struct pool *p)
 	p->cluster->open[p->server->id]++;
 	atomic_fetch_add_explicit(&p->server->connections, 1, memory_order_relaxed);
 	stats_server_connections(p->cluster->worker->stats, p->server->id, 0, 1);
-	if (conn_connect(&b->conn, base, (const struct sockaddr *)&p->server->address.sa, p->server->address.len, &conn_ops) < 0)
+	if (conn_connect(&b->conn, base, (const struct sockaddr *)&p->server->address.sa, p->server->address.len,
+			 &conn_ops) < 0)
 		tv = (struct timeval){0}; /* said by the timer, so that nobody is called back from within pool_get */
 	event_add(&b->deadline, &tv);
 }
@@ -121,7 +123,8 @@ static void take_greeting(struct backend *b, struct slice payload)
 		return;
 	}
 	if (greeting_parse(payload, &g) < 0) {
-		fail(b, CR_MALFORMED_PACKET, "HY000", false, "server '%s' does not speak the MySQL protocol", p->server->name);
+		fail(b, CR_MALFORMED_PACKET, "HY000", false, "server '%s' does not speak the MySQL protocol",
+		     p->server->name);
 		return;
 	}
 	b->thread_id = g.thread_id;
@@ -129,11 +132,11 @@ static void take_greeting(struct backend *b, struct slice payload)
 	struct login l = {.max_packet = 1u << 30, .collation = id->collation, .user = slice_str(id->user),
 			  .plugin = slice_str(NATIVE_PLUGIN)};
 	l.xcaps = g.caps & CAP_MYSQL ? 0 : id->xcaps & g.xcaps;
-	l.caps = ((id->caps | CAP_SESSION_TRACK | CAP_DEPRECATE_EOF) & g.caps) | CAP_PROTOCOL_41 | CAP_SECURE_CONNECTION |
-		 CAP_PLUGIN_AUTH | CAP_TRANSACTIONS | (g.caps & CAP_MYSQL);
+	l.caps = ((id->caps | CAP_SESSION_TRACK | CAP_DEPRECATE_EOF) & g.caps) | CAP_PROTOCOL_41 |
+		 CAP_SECURE_CONNECTION | CAP_PLUGIN_AUTH | CAP_TRANSACTIONS | (g.caps & CAP_MYSQL);
 	if (!(l.caps & CAP_SESSION_TRACK)) {
-		fail(b, ER_NOT_SUPPORTED_YET, "42000", true, "server '%s' has no session tracking (MariaDB 10.2 or later has)",
-		     p->server->name);
+		fail(b, ER_NOT_SUPPORTED_YET, "42000", true,
+		     "server '%s' has no session tracking (MariaDB 10.2 or later has)", p->server->name);
 		return;
 	}
 	if (id->has_password) {
@@ -197,8 +200,8 @@ static void take_auth(struct backend *b, struct slice payload, unsigned seq)
 	}
 	if (payload.n == 0 || auth_switch_parse(payload, &plugin, &data) < 0 || !slice_ieq(plugin, NATIVE_PLUGIN) ||
 	    data.n < AUTH_SALT) {
-		fail(b, ER_NOT_SUPPORTED_AUTH_MODE, "08004", true, "server '%s' asks for an authentication plugin that is not supported",
-		     b->pool->server->name);
+		fail(b, ER_NOT_SUPPORTED_AUTH_MODE, "08004", true,
+		     "server '%s' asks for an authentication plugin that is not supported", b->pool->server->name);
 		return;
 	}
 	size_t start = packet_begin(&out, seq + 1);
@@ -236,8 +239,8 @@ static void take_setup(struct backend *b, struct slice payload)
 	if (part == RESULT_ERR) {
 		struct err_packet e;
 		if (err_parse(payload, &e) == 0)
-			fail(b, e.code, e.sqlstate, true, "server '%s' refused session tracking: %.*s", b->pool->server->name,
-			     (int)e.message.n, (const char *)e.message.p);
+			fail(b, e.code, e.sqlstate, true, "server '%s' refused session tracking: %.*s",
+			     b->pool->server->name, (int)e.message.n, (const char *)e.message.p);
 		else
 			fail(b, CR_MALFORMED_PACKET, "HY000", false, "malformed packet");
 		return;
@@ -249,7 +252,8 @@ static void take_setup(struct backend *b, struct slice payload)
 			part = RESULT_MALFORMED;
 	if (part == RESULT_MALFORMED || part == RESULT_LOCAL_INFILE ||
 	    (result_wants_payload(part) && result_payload(&b->setup, part, payload, 0) < 0)) {
-		fail(b, CR_MALFORMED_PACKET, "HY000", false, "server '%s' sent a malformed packet", b->pool->server->name);
+		fail(b, CR_MALFORMED_PACKET, "HY000", false, "server '%s' sent a malformed packet",
+		     b->pool->server->name);
 		return;
 	}
 	if (!b->setup.done)
@@ -289,7 +293,8 @@ static void read_login(struct backend *b)
 	if (n == -1)
 		return;
 	if (n <= 0) {
-		fail(b, CR_CONN_HOST_ERROR, "HY000", false, "server '%s' closed the connection during login", b->pool->server->name);
+		fail(b, CR_CONN_HOST_ERROR, "HY000", false, "server '%s' closed the connection during login",
+		     b->pool->server->name);
 		return;
 	}
 	buf_put(&b->conn.in, chunk, (size_t)n);
@@ -297,8 +302,8 @@ static void read_login(struct backend *b)
 		struct buf *in = &b->conn.in;
 		if (in->len < PACKET_HEADER || in->len < PACKET_HEADER + get_u24(in->data)) {
 			if (in->len > 65536)
-				fail(b, CR_MALFORMED_PACKET, "HY000", false, "server '%s' sent an oversized packet in its login",
-				     b->pool->server->name);
+				fail(b, CR_MALFORMED_PACKET, "HY000", false,
+				     "server '%s' sent an oversized packet in its login", b->pool->server->name);
 			return;
 		}
 		size_t whole = PACKET_HEADER + get_u24(in->data);
@@ -329,7 +334,8 @@ static void on_readable(struct conn *c)
 	case BACKEND_IDLE:
 		if (conn_read(c, &byte, 1) == -1)
 			break;
-		/* A server may close an idle connection (wait_timeout, KILL, shutdown): the pool had it, nobody is hurt. */
+		/* A server may close an idle connection (wait_timeout, KILL, shutdown): the pool had it, nobody is
+		 * hurt. */
 		backend_close(b, false, "closed by the server while idle");
 		break;
 	default:

@@ -10,7 +10,15 @@
 #include "mysql/handshake.h"
 #include "mysql/result.h"
 
-enum backend_step { BACKEND_CONNECT, BACKEND_GREETING, BACKEND_AUTH, BACKEND_SETUP, BACKEND_IDLE, BACKEND_OWNED, BACKEND_CLOSED };
+enum backend_step {
+	BACKEND_CONNECT,
+	BACKEND_GREETING,
+	BACKEND_AUTH,
+	BACKEND_SETUP,
+	BACKEND_IDLE,
+	BACKEND_OWNED,
+	BACKEND_CLOSED
+};
 
 struct backend_ops { /* the owner's; called while owned */
 	void (*readable)(struct backend *b);
@@ -34,7 +42,7 @@ struct backend {
 	bool tainted;                  /* state that cannot be told apart: reset before the next owner */
 	uint8_t setup_left;            /* replies of the setup still to come */
 	uint32_t thread_id;
-	uint32_t uses;                 /* statements run: the stamp by which a session knows that it was the last user */
+	uint32_t uses; /* statements run: the stamp by which a session knows that it was the last user */
 	uint64_t last_insert_id;       /* what LAST_INSERT_ID() answers here, as far as known */
 	struct state have;
 	struct result setup;

@@ -24,7 +24,12 @@ enum column_compare { /* how the server compares the cached key column */
 	COMPARE_NOCASE_NOPAD,
 	COMPARE_INTEGER
 };
-enum expires_type { EXPIRES_NONE, EXPIRES_DATETIME, EXPIRES_EPOCH, EXPIRES_UNKNOWN }; /* DATETIME/TIMESTAMP/DATE; integer seconds */
+enum expires_type {
+	EXPIRES_NONE,
+	EXPIRES_DATETIME,
+	EXPIRES_EPOCH,
+	EXPIRES_UNKNOWN
+}; /* DATETIME/TIMESTAMP/DATE; integer seconds */
 
 struct catalog_rule { /* same index as config rules */
 	bool found;              /* table and key column exist, and it is a base table */
@@ -32,7 +37,7 @@ struct catalog_rule { /* same index as config rules */
 	enum expires_type expires;
 	int key_ordinal, columns; /* what an INSERT without a column list means: places from 0, visible columns only */
 	bool sole_unique;         /* the table's only unique index is over exactly the key column */
-	bool hidden_writes;      /* triggers or foreign keys with actions can change rows without the text naming them */
+	bool hidden_writes; /* triggers or foreign keys with actions can change rows without the text naming them */
 	unsigned key_bytes;      /* a longer key cannot be in the table; COMPARE_INTEGER: the column's width */
 	char why[128];           /* why it is not cacheable; "" when it is */
 };
@@ -40,8 +45,8 @@ struct catalog_rule { /* same index as config rules */
 struct catalog {
 	atomic_uint refs;
 	uint64_t generation;
-	bool complete;      /* false until everything could be read: then all writes may touch every table, every name may
-			     * be a view, and no routine is known to only read. `why` says what is missing. */
+	bool complete; /* false until everything could be read: then all writes may touch every table, every name may
+			* be a view, and no routine is known to only read. `why` says what is missing. */
 	char why[160];
 	void *names;        /* private to catalog.c: hash sets */
 	struct catalog_rule rules[CONFIG_RULES];

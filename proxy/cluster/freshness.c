@@ -347,7 +347,8 @@ static void sleep_until(struct freshness *f, unsigned turn, int64_t until_us)
 	syscall(SYS_futex, &f->turn, FUTEX_WAIT_PRIVATE, turn, &ts, NULL, 0);
 }
 
-bool freshness_wait_newer(struct freshness *f, const struct gtid_live *applied, unsigned timeout_ms, struct gtid_pos *out)
+bool freshness_wait_newer(struct freshness *f, const struct gtid_live *applied, unsigned timeout_ms,
+			  struct gtid_pos *out)
 {
 	int64_t until = topology_now_us() + (int64_t)timeout_ms * 1000;
 	unsigned wakes = atomic_load(&f->wakes);

@@ -45,7 +45,8 @@ bool freshness_covered(const struct freshness *f, const struct gtid_live *applie
 
 /* For the monitor's waiters: the newest position anyone has written. Blocks up to timeout_ms until it holds something
  * that `applied` does not cover, or freshness_wake was called; returns false on timeout or wake. */
-bool freshness_wait_newer(struct freshness *f, const struct gtid_live *applied, unsigned timeout_ms, struct gtid_pos *out);
+bool freshness_wait_newer(struct freshness *f, const struct gtid_live *applied, unsigned timeout_ms,
+			  struct gtid_pos *out);
 void freshness_wake(struct freshness *f);
 
 #endif

@@ -23,8 +23,8 @@ uint32_t identity_xcaps(uint32_t xcaps)
 
 /* --- identities ------------------------------------------------------------------------------------------------- */
 
-struct identity *identity_get(struct cluster *c, struct slice user, const uint8_t *stage1, uint32_t caps, uint32_t xcaps,
-			      uint16_t collation)
+struct identity *identity_get(struct cluster *c, struct slice user, const uint8_t *stage1, uint32_t caps,
+			      uint32_t xcaps, uint16_t collation)
 {
 	struct identity *id;
 

@@ -82,8 +82,8 @@ void cluster_publish(struct cluster *c, struct topology *t);
 void cluster_reload(struct cluster *c, struct config *config);
 
 /* The identity of a login; counted for the caller, who gives it back with identity_put. stage1 NULL: no password. */
-struct identity *identity_get(struct cluster *c, struct slice user, const uint8_t *stage1, uint32_t caps, uint32_t xcaps,
-			      uint16_t collation);
+struct identity *identity_get(struct cluster *c, struct slice user, const uint8_t *stage1, uint32_t caps,
+			      uint32_t xcaps, uint16_t collation);
 void identity_put(struct cluster *c, struct identity **id);
 
 struct pool_wait { /* embedded in whoever waits */

@@ -18,7 +18,8 @@ static const struct {
 	{SQLF_SET_ONCE | SQLF_SET_GLOBAL | SQLF_SET_TRACKING, ROUTE_SET},
 };
 
-static bool functions_only_read(const struct sql_stmt *stmt, const struct route_facts *facts, const struct catalog *catalog)
+static bool functions_only_read(const struct sql_stmt *stmt, const struct route_facts *facts,
+				const struct catalog *catalog)
 {
 	if (!(stmt->flags & SQLF_UNKNOWN_FUNC))
 		return true;
@@ -37,7 +38,8 @@ static struct route_want primary(enum route_reason reason)
 	return (struct route_want){.target = TARGET_PRIMARY, .reason = reason};
 }
 
-static struct route_want select_wants(const struct sql_stmt *stmt, const struct route_facts *facts, const struct catalog *catalog)
+static struct route_want select_wants(const struct sql_stmt *stmt, const struct route_facts *facts,
+				      const struct catalog *catalog)
 {
 	bool hinted = stmt->hint == SQL_HINT_REPLICA;
 
@@ -107,7 +109,8 @@ static enum route_reason kind_reason(enum sql_kind kind)
 	}
 }
 
-struct route_want route_wants(const struct sql_stmt *stmt, const struct route_facts *facts, const struct catalog *catalog)
+struct route_want route_wants(const struct sql_stmt *stmt, const struct route_facts *facts,
+			      const struct catalog *catalog)
 {
 	if (stmt->flags & SQLF_UNREADABLE)
 		return primary(ROUTE_UNREADABLE);
@@ -136,12 +139,13 @@ static bool fresh_enough(const struct server *s, const struct freshness *f, cons
 	if (need->ignore_freshness || need->consistency == CONSISTENCY_EVENTUAL)
 		return true;
 	if (need->consistency == CONSISTENCY_SESSION)
-		return gtid_none(need->session) || gtid_live_covers(&s->applied, need->session.domain, need->session.seq);
+		return gtid_none(need->session) ||
+		       gtid_live_covers(&s->applied, need->session.domain, need->session.seq);
 	return freshness_covered(f, &s->applied, need->tables, need->n);
 }
 
-int route_pick(const struct topology *t, const struct freshness *f, const struct route_need *need, unsigned turn, int64_t now_us,
-	       enum route_reason *why)
+int route_pick(const struct topology *t, const struct freshness *f, const struct route_need *need, unsigned turn,
+	       int64_t now_us, enum route_reason *why)
 {
 	enum route_reason given = *why;
 	int best = -1;

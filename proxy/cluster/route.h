@@ -12,7 +12,11 @@
 #include "cluster/topology.h"
 #include "sql/classify.h"
 
-enum route_target { TARGET_PRIMARY, TARGET_REPLICA, TARGET_LAST /* the server that ran the session's last statement */ };
+enum route_target {
+	TARGET_PRIMARY,
+	TARGET_REPLICA,
+	TARGET_LAST /* the server that ran the session's last statement */
+};
 
 struct route_facts { /* of the session, when the statement arrives */
 	bool in_transaction;
@@ -29,7 +33,8 @@ struct route_want {
 	bool ignore_freshness; /* the author asked for a replica */
 };
 
-struct route_want route_wants(const struct sql_stmt *stmt, const struct route_facts *facts, const struct catalog *catalog);
+struct route_want route_wants(const struct sql_stmt *stmt, const struct route_facts *facts,
+			      const struct catalog *catalog);
 
 struct route_need { /* what a replica must have */
 	enum config_consistency consistency;
@@ -40,9 +45,8 @@ struct route_need { /* what a replica must have */
 	struct gtid fence;      /* of the cache key */
 	uint32_t not_servers;   /* bit a view index: tried and failed */
 };
-/* The index of the readable replica with the fewest outstanding statements by weight, or -1 and then `why` says why (else it
- * is left alone). `turn` breaks
- * ties; the caller counts it up. */
+/* The index of the readable replica with the fewest outstanding statements by weight, or -1 and then `why` says why
+ * (else it is left alone). `turn` breaks ties; the caller counts it up. */
 int route_pick(const struct topology *t, const struct freshness *f, const struct route_need *need, unsigned turn,
 	       int64_t now_us, enum route_reason *why);
 

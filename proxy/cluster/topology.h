@@ -25,13 +25,13 @@ struct server {
 	char name[64];
 	struct addr address;
 	/* written by the monitor (release), read by anyone (acquire) */
-	struct gtid_live applied;     /* replicas: what it has applied; primary: its binlog position when last sampled */
-	_Atomic int64_t fresh_us;     /* replicas: newest T (monotonic us) of which it is proved to have applied all that the
-				       * primary had committed at T; 0: no proof. Lag is now - fresh_us. */
+	struct gtid_live applied; /* replicas: what it has applied; primary: its binlog position when last sampled */
+	_Atomic int64_t fresh_us; /* replicas: newest T (monotonic us) of which it is proved to have applied all that
+				   * the primary had committed at T; 0: no proof. Lag is now - fresh_us. */
 	/* written by workers */
 	atomic_int outstanding;       /* statements in flight, all workers: the balancer's measure */
-	atomic_uint failed;           /* raised by a worker when a connection failed: left at once; the monitor clears it
-				       * after its checks passed */
+	atomic_uint failed; /* raised by a worker when a connection failed: left at once; the monitor clears it
+			     * after its checks passed */
 	atomic_int connections;       /* open server connections, all workers: for max_connections */
 };
 struct server *server_ref(struct server *s);

@@ -13,26 +13,28 @@
 #include "base/slice.h"
 
 enum result_shape {
-	RESULT_SHAPE_QUERY,   /* OK, ERR or result sets: COM_QUERY, COM_STMT_EXECUTE, and commands with a plain OK or EOF */
+	RESULT_SHAPE_QUERY, /* OK, ERR or result sets: COM_QUERY, COM_STMT_EXECUTE, and commands with a plain OK or EOF
+			     */
 	RESULT_SHAPE_PREPARE, /* COM_STMT_PREPARE */
 	RESULT_SHAPE_FIELDS,  /* COM_FIELD_LIST: column definitions and an EOF */
 	RESULT_SHAPE_TEXT,    /* COM_STATISTICS: one packet of text */
 };
 
 enum result_part {
-	RESULT_OK,            /* payload: OK; the reply ends unless more results follow */
-	RESULT_EOF,           /* payload: an EOF (or OK with 0xfe) in place of an OK */
-	RESULT_ERR,           /* payload: ERR; the reply ends */
-	RESULT_COLUMN_COUNT,  /* payload: how many columns follow */
-	RESULT_COLUMN,        /* a definition */
-	RESULT_COLUMN_LAST,   /* the last definition of its block; without CLIENT_DEPRECATE_EOF a RESULT_COLUMNS_END follows */
-	RESULT_COLUMNS_END,   /* the EOF after a block of definitions */
+	RESULT_OK,           /* payload: OK; the reply ends unless more results follow */
+	RESULT_EOF,          /* payload: an EOF (or OK with 0xfe) in place of an OK */
+	RESULT_ERR,          /* payload: ERR; the reply ends */
+	RESULT_COLUMN_COUNT, /* payload: how many columns follow */
+	RESULT_COLUMN,       /* a definition */
+	RESULT_COLUMN_LAST,  /* the last definition of its block; without CLIENT_DEPRECATE_EOF a RESULT_COLUMNS_END
+				follows */
+	RESULT_COLUMNS_END,  /* the EOF after a block of definitions */
 	RESULT_ROW,
-	RESULT_ROWS_END,      /* payload: EOF or OK that ends rows; the reply ends unless more results follow */
-	RESULT_PREPARED,      /* payload: statement id, columns, parameters */
-	RESULT_TEXT,          /* the reply ends */
-	RESULT_LOCAL_INFILE,  /* the server asks for a file of the client's */
-	RESULT_MORE,          /* a packet of 16 MB - 1 went before: this one continues it */
+	RESULT_ROWS_END,     /* payload: EOF or OK that ends rows; the reply ends unless more results follow */
+	RESULT_PREPARED,     /* payload: statement id, columns, parameters */
+	RESULT_TEXT,         /* the reply ends */
+	RESULT_LOCAL_INFILE, /* the server asks for a file of the client's */
+	RESULT_MORE,         /* a packet of 16 MB - 1 went before: this one continues it */
 	RESULT_MALFORMED
 };
 

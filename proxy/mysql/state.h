@@ -40,6 +40,7 @@ struct state_login {
 int state_diff(const struct state *want, const struct state *have, const struct state_login *login, struct buf *out);
 
 /* The variables alone, for a command that sets the schema itself: 0 or 1 commands. */
-int state_diff_variables(const struct state *want, const struct state *have, const struct state_login *login, struct buf *out);
+int state_diff_variables(const struct state *want, const struct state *have, const struct state_login *login,
+			 struct buf *out);
 
 #endif

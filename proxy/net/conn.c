@@ -50,7 +50,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	if (flush(c) < 0) {
-		/* Reading is what ends connections; send() has taken the error, recv() would say that the peer closed. */
+		/* Reading is what ends connections; send() has taken the error, recv() would say that the peer closed.
+		 */
 		c->broken = true;
 		c->out.len = c->out_at = 0;
 		conn_read_on(c);
@@ -70,7 +71,8 @@ void conn_init(struct conn *c, struct event_base *base, int fd, const struct con
 	event_assign(&c->wr, base, fd, EV_WRITE, on_writable, c);
 }
 
-int conn_connect(struct conn *c, struct event_base *base, const struct sockaddr *sa, socklen_t len, const struct conn_ops *ops)
+int conn_connect(struct conn *c, struct event_base *base, const struct sockaddr *sa, socklen_t len,
+		 const struct conn_ops *ops)
 {
 	int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 

@@ -174,7 +174,8 @@ static void elect(struct monitor *m)
 	m->said_none = w == NULL;
 	m->primary_up = w != NULL;
 	if (writable > 1 && !m->two_primaries)
-		monitor_event(m, "two_primaries", w->config.name, "%u servers are writable; this one is used", writable);
+		monitor_event(m, "two_primaries", w->config.name, "%u servers are writable; this one is used",
+			      writable);
 	m->two_primaries = writable > 1;
 }
 
@@ -397,7 +398,8 @@ static struct watch *same_watch(struct monitor *m, const struct config_server *c
 }
 
 /* Makes m->watches what c says. Locked; the old array's leftovers are marked gone and returned in `left`. */
-static unsigned arrange(struct monitor *m, struct config *c, struct watch **left, struct watch **fresh, unsigned *nfresh)
+static unsigned arrange(struct monitor *m, struct config *c, struct watch **left, struct watch **fresh,
+			unsigned *nfresh)
 {
 	struct watch *next[CONFIG_SERVERS];
 	unsigned nleft = 0, kept = 0;

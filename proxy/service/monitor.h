@@ -22,7 +22,8 @@ struct monitor_sink {
 	void (*topology)(void *arg, struct topology *t);
 	void (*accounts)(void *arg, struct accounts *a);
 	void (*catalog)(void *arg, struct catalog *c);
-	void (*event)(void *arg, const char *kind, const char *server, const char *text); /* topology and error history */
+	void (*event)(void *arg, const char *kind, const char *server,
+		      const char *text); /* topology and error history */
 };
 
 /* Starts threads. freshness is borrowed until monitor_stop. Publishes a first topology (all servers down) at once. */
@@ -35,9 +36,9 @@ int monitor_drain(struct monitor *m, const char *server, bool drained);
  * Rate-limited inside; never blocks; any thread. */
 enum monitor_poke { POKE_SERVERS, POKE_ACCOUNTS, POKE_CATALOG };
 void monitor_poke(struct monitor *m, enum monitor_poke what);
-/* DDL passed, or is about to be acknowledged: asks for a new look and returns the generation from which on catalogs know
- * of everything before this call; one with at least that generation will be published, changed or not. Until then the
- * names that the DDL touched must be treated as in an incomplete catalog. Rate-limited inside; any thread. */
+/* DDL passed, or is about to be acknowledged: asks for a new look and returns the generation from which on catalogs
+ * know of everything before this call; one with at least that generation will be published, changed or not. Until then
+ * the names that the DDL touched must be treated as in an incomplete catalog. Rate-limited inside; any thread. */
 uint64_t monitor_catalog_request(struct monitor *m);
 void monitor_stop(struct monitor *m); /* joins its threads: bounded by monitor_timeout */
 

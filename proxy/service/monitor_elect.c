@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Who is the primary. A server that replicates while it is writable is a replica that somebody forgot to protect, or one
- * of a ring: to take it for the primary while the real one restarts would split the data, so it is taken only when
+ * Who is the primary. A server that replicates while it is writable is a replica that somebody forgot to protect, or
+ * one of a ring: to take it for the primary while the real one restarts would split the data, so it is taken only when
  * every server is up and no other is writable. An outside tool that promotes a server stops its replication.
  */
 #include <string.h>

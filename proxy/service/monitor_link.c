@@ -73,7 +73,8 @@ int link_open(struct link *l, const struct addr *address, const char *user, cons
 	mysql_options(l->my, MYSQL_OPT_PROTOCOL, &protocol);
 	mysql_options(l->my, MYSQL_OPT_CONNECT_TIMEOUT, &seconds);
 	mysql_options(l->my, MYSQL_SET_CHARSET_NAME, "utf8mb4");
-	if (user == NULL) /* as any MySQL client does: [client] and [sidetrack] of my.cnf and ~/.my.cnf, else the OS user */
+	if (user ==
+	    NULL) /* as any MySQL client does: [client] and [sidetrack] of my.cnf and ~/.my.cnf, else the OS user */
 		mysql_options(l->my, MYSQL_READ_DEFAULT_GROUP, "sidetrack");
 	mysql_options4(l->my, MYSQL_OPT_CONNECT_ATTR_ADD, "program_name", "sidetrack-monitor");
 	numeric_host(address, host, sizeof host);

@@ -58,7 +58,7 @@ struct watch {
 	bool fresh;        /* as last told: a replica with a proof that is young enough */
 	unsigned successes; /* in a row */
 	unsigned failed_seen, failed_checks; /* server->failed when last looked at, and good checks since */
-	bool diverged;     /* was ahead of the primary: it has transactions that the primary lost. Until it is rebuilt */
+	bool diverged; /* was ahead of the primary: it has transactions that the primary lost. Until it is rebuilt */
 	struct gtid_pos at_mark; /* what it had applied when the primary was last asked */
 	unsigned era;      /* rises when the server's position went backwards: older answers are void */
 	enum server_role role;

@@ -139,7 +139,8 @@ static void settle_failed(struct watch *w, unsigned failed)
 	} else if (++w->failed_checks >= RISE) {
 		w->failed_seen = 0;
 		if (atomic_compare_exchange_strong(&w->server->failed, &failed, 0))
-			monitor_event(w->m, "server_returned", w->config.name, "serves again after a failed connection");
+			monitor_event(w->m, "server_returned", w->config.name,
+				      "serves again after a failed connection");
 	}
 }
 
@@ -232,7 +233,8 @@ static void notice_lost_tail(struct monitor *m, const struct gtid_pos *pos)
 		if (w->role != ROLE_REPLICA || w->diverged || gtid_pos_covers_pos(pos, &w->at_mark))
 			continue;
 		w->diverged = lost = true;
-		monitor_event(m, "replica_diverged", w->config.name, "has transactions that the primary lost: rebuild it");
+		monitor_event(m, "replica_diverged", w->config.name,
+			      "has transactions that the primary lost: rebuild it");
 	}
 	if (!lost)
 		return;

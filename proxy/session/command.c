@@ -49,11 +49,12 @@ static void run_query(struct session *s)
 	c->text = get_u24(c->request.data) == PACKET_MAX ? join(c) : slice_of(payload.p + 1, payload.n - 1);
 	c->is_statement = true;
 	c->text_mode = track_text_mode(s);
-	sql_classify(c->text, c->text_mode, s->want.schema != NULL ? slice_str(s->want.schema) : slice_of(NULL, 0), pw->watch,
-		     pw->nwatch, &c->stmt);
+	sql_classify(c->text, c->text_mode, s->want.schema != NULL ? slice_str(s->want.schema) : slice_of(NULL, 0),
+		     pw->watch, pw->nwatch, &c->stmt);
 	if (c->stmt.kind == SQL_KILL) {
 		/* The id that a client knows is ours, not a server's: to pass it on would end somebody else. */
-		session_error(s, ER_NOT_SUPPORTED_YET, "42000", "KILL through Sidetrack is not supported yet: use the admin port's KILL");
+		session_error(s, ER_NOT_SUPPORTED_YET, "42000",
+			      "KILL through Sidetrack is not supported yet: use the admin port's KILL");
 		return;
 	}
 	if ((c->stmt.flags & SQLF_SET_TRACKING) && c->stmt.kind == SQL_SET && !(c->stmt.flags & SQLF_MULTI)) {
@@ -93,8 +94,8 @@ static void run_set_option(struct session *s)
 		return;
 	}
 	struct identity *old = s->identity;
-	s->identity = identity_get(cluster, slice_str(old->user), old->has_password ? old->stage1 : NULL, identity_caps(s->caps),
-				   old->xcaps, old->collation);
+	s->identity = identity_get(cluster, slice_str(old->user), old->has_password ? old->stage1 : NULL,
+				   identity_caps(s->caps), old->xcaps, old->collation);
 	identity_put(cluster, &old);
 	if (s->caps & CAP_DEPRECATE_EOF)
 		reply_ok(&out, 1, s->caps, 0xfe, &(struct ok_packet){.status = s->status});
@@ -141,7 +142,8 @@ static void run_statement_close(struct session *s)
 
 static void run_unsupported(struct session *s)
 {
-	session_error(s, ER_NOT_SUPPORTED_YET, "42000", "Sidetrack does not pass on protocol command 0x%02x yet", s->command->code);
+	session_error(s, ER_NOT_SUPPORTED_YET, "42000", "Sidetrack does not pass on protocol command 0x%02x yet",
+		      s->command->code);
 }
 
 /* --- commands for the primary ----------------------------------------------------------------------------------- */

@@ -95,7 +95,8 @@ static int pick_replica(struct session *s)
 	}
 	effects_note_reads(s);
 	need.n = c->ntables;
-	if (c->stmt.kind == SQL_SELECT && c->stmt.ntables == 0 && !(c->stmt.flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC)))
+	if (c->stmt.kind == SQL_SELECT && c->stmt.ntables == 0 &&
+	    !(c->stmt.flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC)))
 		need.ignore_freshness = true; /* SELECT 1 */
 	return route_pick(pw->cluster.topology, pw->proxy->freshness, &need, pw->turn++, topology_now_us(), &c->reason);
 }
@@ -150,7 +151,8 @@ void dispatch_route(struct session *s)
 
 	c->reason = c->want.reason;
 	c->to_replica = false;
-	if (s->home != NULL && !s->linger && (session_in_transaction(s) || s->locks || s->next_transaction || s->sticky)) {
+	if (s->home != NULL && !s->linger &&
+	    (session_in_transaction(s) || s->locks || s->next_transaction || s->sticky)) {
 		use_home(s);
 		return;
 	}
@@ -160,7 +162,8 @@ void dispatch_route(struct session *s)
 		index = view_of_server(t, s->last_server);
 	if (index >= 0 && t->views[index].role != ROLE_PRIMARY)
 		c->to_replica = true;
-	if (index < 0 && t != NULL && t->primary >= 0 && !atomic_load_explicit(&t->views[t->primary].server->failed, memory_order_acquire))
+	if (index < 0 && t != NULL && t->primary >= 0 &&
+	    !atomic_load_explicit(&t->views[t->primary].server->failed, memory_order_acquire))
 		index = t->primary;
 	if (index < 0 && c->pings)
 		c->to_replica = (index = any_replica(s)) >= 0;
@@ -258,7 +261,8 @@ static void on_pool_wait(evutil_socket_t fd, short what, void *arg)
 	pool_cancel(&c->wait);
 	stats_error(s->pw->worker->stats, STAT_ERR_TIMEOUT);
 	c->sync_error = (struct backend_error){.code = ER_CON_COUNT_ERROR, .sqlstate = "08004"};
-	snprintf(c->sync_error.text, sizeof c->sync_error.text, "Too many connections: no server connection became free in time");
+	snprintf(c->sync_error.text, sizeof c->sync_error.text,
+		 "Too many connections: no server connection became free in time");
 	settle_refused(s, &c->sync_error);
 }
 
@@ -356,7 +360,8 @@ static bool needs_insert_id(const struct command *c)
 	if (!c->is_statement || c->code == COM_STMT_PREPARE)
 		return false;
 	return (c->stmt.flags & (SQLF_SESSION_FUNC | SQLF_SYS_VAR | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)) ||
-	       c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_EXECUTE || c->stmt.kind == SQL_DO;
+	       c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_EXECUTE ||
+	       c->stmt.kind == SQL_DO;
 }
 
 /* Puts the connection into the wanted state. Returns false when it cannot be brought there. */
@@ -388,7 +393,8 @@ static void replace_backend(struct session *s)
 	struct backend *b = s->current;
 
 	if (b == s->home && session_bound(s)) { /* its schema was dropped, and a prepared statement brought it back */
-		c->sync_error = (struct backend_error){.code = 1046, .sqlstate = "3D000", .text = "No database selected"};
+		c->sync_error =
+			(struct backend_error){.code = 1046, .sqlstate = "3D000", .text = "No database selected"};
 		settle_refused(s, &c->sync_error);
 		return;
 	}

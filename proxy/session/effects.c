@@ -89,7 +89,8 @@ bool effects_names_writes(struct session *s, uint64_t *slots, unsigned *n)
 		if (!c->stmt.tables[i].written)
 			continue;
 		slots[*n] = slot_of(s, &c->stmt.tables[i]);
-		if (!plain(&c->stmt.tables[i]) || catalog_spreads(catalog, slots[*n]) || catalog_is_view(catalog, slots[*n]))
+		if (!plain(&c->stmt.tables[i]) || catalog_spreads(catalog, slots[*n]) ||
+		    catalog_is_view(catalog, slots[*n]))
 			return false;
 		(*n)++;
 	}
@@ -167,7 +168,8 @@ bool effects_may_commit(const struct command *c)
 	}
 }
 
-/* --- DDL ------------------------------------------------------------------------------------------------------------ */
+/* --- DDL ------------------------------------------------------------------------------------------------------------
+ */
 
 /* While DDL is under way, and until the dictionary was read after it, nothing that the catalog says is trusted. */
 void effects_ddl_begins(struct command *c)

@@ -54,7 +54,8 @@ static void say_cache(const struct sink *out, const struct explain_world *w, con
 		return;
 	}
 	if (!read) {
-		say(out, "cache", "%s", stmt->watched_written != 0 ? "invalidated by it" : "not looked up: it is not a read that may move");
+		say(out, "cache", "%s",
+		    stmt->watched_written != 0 ? "invalidated by it" : "not looked up: it is not a read that may move");
 		return;
 	}
 	if (w->catalog == NULL) {
@@ -63,7 +64,8 @@ static void say_cache(const struct sink *out, const struct explain_world *w, con
 	}
 	switch (cache_rule_match(w->config, w->catalog, stmt, 0, NULL, &key, &why)) {
 	case CACHE_MATCH:
-		say(out, "cache", "%s", w->config->mode == MODE_CACHE ? "looked up" : "would be looked up with mode = cache");
+		say(out, "cache", "%s",
+		    w->config->mode == MODE_CACHE ? "looked up" : "would be looked up with mode = cache");
 		say(out, "cache_rule", "%s", w->config->rules[key.rule].name);
 		say(out, "cache_key", "%.*s", (int)key.len, (const char *)key.row);
 		break;
@@ -80,9 +82,14 @@ static unsigned watch_rules(const struct explain_world *w, struct sql_watch *wat
 {
 	for (unsigned i = 0; i < w->config->nrules; i++) {
 		const struct config_rule *r = &w->config->rules[i];
-		const struct catalog_rule *known = w->catalog != NULL && w->catalog->rules[i].found ? &w->catalog->rules[i] : NULL;
-		watch[i] = (struct sql_watch){slice_str(r->db), slice_str(r->table), slice_str(r->key), slice_str(r->expires),
-					      known != NULL ? known->key_ordinal : -1, known != NULL ? known->columns : -1,
+		const struct catalog_rule *known =
+			w->catalog != NULL && w->catalog->rules[i].found ? &w->catalog->rules[i] : NULL;
+		watch[i] = (struct sql_watch){slice_str(r->db),
+					      slice_str(r->table),
+					      slice_str(r->key),
+					      slice_str(r->expires),
+					      known != NULL ? known->key_ordinal : -1,
+					      known != NULL ? known->columns : -1,
 					      known != NULL && known->sole_unique};
 	}
 	return w->config->nrules;

@@ -16,10 +16,11 @@ enum { LOOK_AGAIN_MS = 400 };
 /* What we offer: what the primary can, less what is not there yet (TLS, compression, LOCAL INFILE, bulk, progress). */
 static uint32_t offered_caps(const struct topology *t)
 {
-	uint32_t known = CAP_FOUND_ROWS | CAP_LONG_FLAG | CAP_CONNECT_WITH_DB | CAP_NO_SCHEMA | CAP_ODBC | CAP_IGNORE_SPACE |
-			 CAP_PROTOCOL_41 | CAP_INTERACTIVE | CAP_IGNORE_SIGPIPE | CAP_TRANSACTIONS | CAP_RESERVED |
-			 CAP_SECURE_CONNECTION | CAP_MULTI_STATEMENTS | CAP_MULTI_RESULTS | CAP_PS_MULTI_RESULTS |
-			 CAP_PLUGIN_AUTH | CAP_CONNECT_ATTRS | CAP_PLUGIN_AUTH_LENENC | CAP_SESSION_TRACK | CAP_DEPRECATE_EOF;
+	uint32_t known = CAP_FOUND_ROWS | CAP_LONG_FLAG | CAP_CONNECT_WITH_DB | CAP_NO_SCHEMA | CAP_ODBC |
+			 CAP_IGNORE_SPACE | CAP_PROTOCOL_41 | CAP_INTERACTIVE | CAP_IGNORE_SIGPIPE | CAP_TRANSACTIONS |
+			 CAP_RESERVED | CAP_SECURE_CONNECTION | CAP_MULTI_STATEMENTS | CAP_MULTI_RESULTS |
+			 CAP_PS_MULTI_RESULTS | CAP_PLUGIN_AUTH | CAP_CONNECT_ATTRS | CAP_PLUGIN_AUTH_LENENC |
+			 CAP_SESSION_TRACK | CAP_DEPRECATE_EOF;
 
 	if (t == NULL || t->capabilities_lo == 0)
 		return known;
@@ -40,7 +41,8 @@ void login_greet(struct session *s)
 	char version[80];
 
 	if (s->pw->cluster.config->max_connections > 0 &&
-	    atomic_load_explicit(&s->pw->proxy->clients, memory_order_relaxed) > (int)s->pw->cluster.config->max_connections) {
+	    atomic_load_explicit(&s->pw->proxy->clients, memory_order_relaxed) >
+		    (int)s->pw->cluster.config->max_connections) {
 		reply_err(&out, 0, ER_CON_COUNT_ERROR, "08004", "Too many connections");
 		conn_write(&s->conn, out.data, out.len);
 		buf_fini(&out);
@@ -49,7 +51,8 @@ void login_greet(struct session *s)
 	}
 	/* MariaDB prefixes its version for the replication code of old clients; libraries strip it. */
 	const char *v = t != NULL && t->version[0] != '\0' ? t->version : "10.11.0-MariaDB";
-	snprintf(version, sizeof version, "%s%s", strstr(v, "MariaDB") != NULL && strncmp(v, "5.5.5-", 6) != 0 ? "5.5.5-" : "", v);
+	snprintf(version, sizeof version, "%s%s",
+		 strstr(v, "MariaDB") != NULL && strncmp(v, "5.5.5-", 6) != 0 ? "5.5.5-" : "", v);
 	g.version = slice_str(version);
 	g.caps = offered_caps(t);
 	g.xcaps = offered_xcaps(t);
@@ -83,8 +86,9 @@ static void deny(struct session *s, unsigned seq, struct slice user, bool with_p
 	bool loopback = strncmp(s->host, "127.", 4) == 0 || strcmp(s->host, "::1") == 0;
 	char text[320];
 
-	snprintf(text, sizeof text, "Access denied for user '%.*s'@'%s' (using password: %s)", (int)user.n, (const char *)user.p,
-		 loopback && !(t != NULL && t->skip_name_resolve) ? "localhost" : s->host, with_password ? "YES" : "NO");
+	snprintf(text, sizeof text, "Access denied for user '%.*s'@'%s' (using password: %s)", (int)user.n,
+		 (const char *)user.p, loopback && !(t != NULL && t->skip_name_resolve) ? "localhost" : s->host,
+		 with_password ? "YES" : "NO");
 	log_warn("session %u: %s", s->id, text);
 	refuse(s, seq, ER_ACCESS_DENIED, "28000", text);
 }
@@ -95,7 +99,8 @@ static void accept_login(struct session *s, struct slice user, const uint8_t *st
 	struct cluster *cluster = &s->pw->cluster;
 	struct identity *old = s->identity;
 
-	s->identity = identity_get(cluster, user, stage1, identity_caps(s->caps), identity_xcaps(s->xcaps), s->collation);
+	s->identity =
+		identity_get(cluster, user, stage1, identity_caps(s->caps), identity_xcaps(s->xcaps), s->collation);
 	if (old != NULL)
 		identity_put(cluster, &old);
 	event_del(&s->deadline);
@@ -194,9 +199,9 @@ void login_accounts_came(struct session *s)
 static void check(struct session *s, struct slice user, struct slice answer, unsigned seq)
 {
 	const struct topology *t = s->pw->cluster.topology;
-	const struct account *a = s->pw->accounts == NULL
-					  ? NULL
-					  : accounts_find(s->pw->accounts, user, s->host, t != NULL && t->skip_name_resolve);
+	const struct account *a = s->pw->accounts == NULL ? NULL
+							  : accounts_find(s->pw->accounts, user, s->host,
+									  t != NULL && t->skip_name_resolve);
 	uint8_t stage1[AUTH_SHA1];
 	char text[1024];
 
@@ -223,7 +228,8 @@ static void check(struct session *s, struct slice user, struct slice answer, uns
 		return;
 	default:
 		snprintf(text, sizeof text,
-			 "Account '%s'@'%s' uses the plugin '%s', which Sidetrack does not speak yet: give its password in [user.%s]",
+			 "Account '%s'@'%s' uses the plugin '%s', which Sidetrack does not speak yet: give its "
+			 "password in [user.%s]",
 			 a->user, a->host, a->plugin, a->user);
 		refuse(s, seq + 1, ER_NOT_SUPPORTED_AUTH_MODE, "08004", text);
 		return;
@@ -268,7 +274,8 @@ void login_packet(struct session *s, struct slice payload, unsigned seq)
 		return;
 	}
 	if (l.ssl_request) {
-		refuse(s, seq + 1, ER_HANDSHAKE_ERROR, "08S01", "TLS was not offered by this proxy: connect without it");
+		refuse(s, seq + 1, ER_HANDSHAKE_ERROR, "08S01",
+		       "TLS was not offered by this proxy: connect without it");
 		return;
 	}
 	const struct topology *t = s->pw->cluster.topology;

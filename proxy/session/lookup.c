@@ -107,8 +107,8 @@ bool lookup_try(struct session *s)
 	struct cache_params params = {0};
 	const char *why = NULL;
 
-	if (config->mode == MODE_SPLIT || pw->nwatch == 0 || c->want.target != TARGET_REPLICA || c->stmt.scope == SQL_SCOPE_NONE ||
-	    c->code == COM_STMT_PREPARE)
+	if (config->mode == MODE_SPLIT || pw->nwatch == 0 || c->want.target != TARGET_REPLICA ||
+	    c->stmt.scope == SQL_SCOPE_NONE || c->code == COM_STMT_PREPARE)
 		return false;
 	if (c->stmt.hint != SQL_HINT_NONE || (c->stmt.flags & SQLF_MULTI) || s->pinned || catalog == NULL) {
 		c->found.fence_primary = catalog == NULL && others_may_write(s);
@@ -116,7 +116,8 @@ bool lookup_try(struct session *s)
 	}
 	if (c->ps != NULL)
 		prepared_params(c, &params);
-	if (cache_rule_match(config, catalog, &c->stmt, c->text_mode, c->ps != NULL ? &params : NULL, &c->key, &why) != CACHE_MATCH)
+	if (cache_rule_match(config, catalog, &c->stmt, c->text_mode, c->ps != NULL ? &params : NULL, &c->key, &why) !=
+	    CACHE_MATCH)
 		return false;
 	if (config->mode == MODE_OBSERVE) {
 		stats_would_move(pw->worker->stats, STAT_CACHE);
@@ -145,16 +146,18 @@ static void note_changes(struct session *s)
 	if (config->nrules == 0 || !effects_may_write(c))
 		return;
 	bool named = effects_names_writes(s, slots, &n);
-	if (!named && c->is_statement && (c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_SELECT || c->stmt.kind == SQL_EXECUTE ||
-					  c->stmt.kind == SQL_SET || c->stmt.kind == SQL_DO || c->stmt.kind == SQL_OTHER ||
-					  c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_LOCK || c->stmt.kind == SQL_UNLOCK ||
-					  c->stmt.kind == SQL_KILL) && !(c->stmt.flags & SQLF_MULTI))
+	if (!named && c->is_statement &&
+	    (c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_SELECT || c->stmt.kind == SQL_EXECUTE ||
+	     c->stmt.kind == SQL_SET || c->stmt.kind == SQL_DO || c->stmt.kind == SQL_OTHER ||
+	     c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_LOCK || c->stmt.kind == SQL_UNLOCK ||
+	     c->stmt.kind == SQL_KILL) &&
+	    !(c->stmt.flags & SQLF_MULTI))
 		return;
 	if (c->ps != NULL)
 		prepared_params(c, &params);
 	c->changes = xmalloc(CONFIG_RULES * sizeof *c->changes);
-	c->nchanges = cache_rule_changes(config, s->pw->catalog, &c->stmt, !named, c->text_mode, c->ps != NULL ? &params : NULL,
-					 c->changes, CONFIG_RULES);
+	c->nchanges = cache_rule_changes(config, s->pw->catalog, &c->stmt, !named, c->text_mode,
+					 c->ps != NULL ? &params : NULL, c->changes, CONFIG_RULES);
 }
 
 static void on_fenced(struct cache_op *op, const struct cache_answer *a)
@@ -202,11 +205,13 @@ void lookup_put_expiry_query(struct session *s, struct buf *out)
 	struct buf sql = {0};
 
 	if (known->expires == EXPIRES_EPOCH)
-		buf_printf(&sql, "SELECT MIN(CASE WHEN `%s`>%s THEN FLOOR((`%s`-%s)*1000) END),", rule->expires, now, rule->expires, now);
+		buf_printf(&sql, "SELECT MIN(CASE WHEN `%s`>%s THEN FLOOR((`%s`-%s)*1000) END),", rule->expires, now,
+			   rule->expires, now);
 	else
-		buf_printf(&sql, "SELECT MIN(CASE WHEN `%s`>%s THEN TIMESTAMPDIFF(MICROSECOND,%s,`%s`) DIV 1000 END),", rule->expires,
-			   now, now, rule->expires);
-	buf_printf(&sql, "IFNULL(SUM(`%s`<=%s),0) FROM `%s`.`%s` WHERE `%s`='", rule->expires, now, rule->db, rule->table, rule->key);
+		buf_printf(&sql, "SELECT MIN(CASE WHEN `%s`>%s THEN TIMESTAMPDIFF(MICROSECOND,%s,`%s`) DIV 1000 END),",
+			   rule->expires, now, now, rule->expires);
+	buf_printf(&sql, "IFNULL(SUM(`%s`<=%s),0) FROM `%s`.`%s` WHERE `%s`='", rule->expires, now, rule->db,
+		   rule->table, rule->key);
 	for (unsigned i = 0; i < c->key.len; i++) {
 		uint8_t ch = c->key.row[i];
 		if (ch == '\'' || (ch == '\\' && !(s->status & STATUS_NO_BACKSLASH_ESCAPES)))

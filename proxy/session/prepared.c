@@ -79,7 +79,8 @@ static struct prepared *find(const struct session *s, uint32_t id)
 
 static void unknown(struct session *s, uint32_t id, const char *command)
 {
-	session_error(s, ER_UNKNOWN_STMT_HANDLER, "HY000", "Unknown prepared statement handler (%u) given to %s", id, command);
+	session_error(s, ER_UNKNOWN_STMT_HANDLER, "HY000", "Unknown prepared statement handler (%u) given to %s", id,
+		      command);
 }
 
 static void malformed(struct session *s)
@@ -88,7 +89,8 @@ static void malformed(struct session *s)
 	session_error(s, 1835, "HY000", "Malformed communication packet");
 }
 
-/* --- PREPARE ------------------------------------------------------------------------------------------------------- */
+/* --- PREPARE -------------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t key_of(struct slice text, const struct state *state)
 {
@@ -102,15 +104,21 @@ void prepared_prepare(struct session *s)
 
 	s->last_prepared = 0;
 	if (get_u24(c->request.data) == PACKET_MAX) {
-		session_error(s, ER_NET_PACKET_TOO_LARGE, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes");
+		session_error(s, ER_NET_PACKET_TOO_LARGE, "08S01",
+			      "Got a packet bigger than 'max_allowed_packet' bytes");
 		return;
 	}
 	c->text = slice_of(c->request.data + PACKET_HEADER + 1, c->request.len - PACKET_HEADER - 1);
 	c->is_statement = true;
 	c->shape = RESULT_SHAPE_PREPARE;
 	c->text_mode = track_text_mode(s);
-	sql_classify(c->text, c->text_mode, s->want.schema != NULL ? slice_str(s->want.schema) : slice_of(NULL, 0), pw->watch,
-		     pw->nwatch, &c->stmt);
+	sql_classify(c->text, c->text_mode, s->want.schema != NULL ? slice_str(s->want.schema) : slice_of(NULL, 0),
+		     pw->watch, pw->nwatch, &c->stmt);
+	if (c->stmt.kind == SQL_KILL) { /* as in run_query: the id would be a server's */
+		session_error(s, ER_NOT_SUPPORTED_YET, "42000",
+			      "KILL through Sidetrack is not supported yet: use the admin port's KILL");
+		return;
+	}
 	dispatch_statement(s);
 }
 
@@ -156,7 +164,8 @@ void prepared_failed(struct session *s)
 	s->last_prepared = 0;
 }
 
-/* --- EXECUTE ------------------------------------------------------------------------------------------------------- */
+/* --- EXECUTE -------------------------------------------------------------------------------------------------------
+ */
 
 /* Bytes of one value in binary form; -1 when it does not fit what is left. */
 static long value_size(uint8_t type, struct slice left)
@@ -267,7 +276,8 @@ void prepared_execute(struct session *s)
 	}
 	if (p->long_bytes > pw->cluster.config->max_allowed_packet) {
 		free_long_data(p);
-		session_error(s, ER_NET_PACKET_TOO_LARGE, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes");
+		session_error(s, ER_NET_PACKET_TOO_LARGE, "08S01",
+			      "Got a packet bigger than 'max_allowed_packet' bytes");
 		return;
 	}
 	if (read_values(p, payload) < 0) {
@@ -281,8 +291,8 @@ void prepared_execute(struct session *s)
 	c->text = slice_of(p->text, p->len);
 	c->is_statement = true;
 	c->text_mode = track_text_mode(s);
-	sql_classify(c->text, c->text_mode, p->state.schema != NULL ? slice_str(p->state.schema) : slice_of(NULL, 0), pw->watch,
-		     pw->nwatch, &c->stmt);
+	sql_classify(c->text, c->text_mode, p->state.schema != NULL ? slice_str(p->state.schema) : slice_of(NULL, 0),
+		     pw->watch, pw->nwatch, &c->stmt);
 	dispatch_statement(s);
 }
 
@@ -378,7 +388,8 @@ void prepared_executed(struct session *s)
 	free_long_data(s->command->ps);
 }
 
-/* --- for the cache -------------------------------------------------------------------------------------------------- */
+/* --- for the cache --------------------------------------------------------------------------------------------------
+ */
 
 void prepared_shape(const struct command *c, struct buf *out)
 {
@@ -453,7 +464,8 @@ void prepared_params(const struct command *c, struct cache_params *out)
 	*out = (struct cache_params){.arg = c->ps, .get = get_param};
 }
 
-/* --- long data, RESET, CLOSE ------------------------------------------------------------------------------------------ */
+/* --- long data, RESET, CLOSE
+ * ------------------------------------------------------------------------------------------ */
 
 void prepared_long_data(struct session *s, struct slice payload)
 {

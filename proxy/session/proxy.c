@@ -27,7 +27,8 @@ struct listener {
 	bool accepting;
 };
 
-/* --- workers -------------------------------------------------------------------------------------------------------- */
+/* --- workers --------------------------------------------------------------------------------------------------------
+ */
 
 static void on_turn_end(struct worker *w, void *arg)
 {
@@ -68,7 +69,8 @@ static void on_linger_tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (s = TAILQ_FIRST(&pw->lingering); s != NULL; s = next) {
 		next = TAILQ_NEXT(s, linger_link);
-		int64_t limit = !s->linger_diagnostics || s->home->pool->nwaiting > 0 ? LINGER_US : LINGER_DIAGNOSTICS_US;
+		int64_t limit =
+			!s->linger_diagnostics || s->home->pool->nwaiting > 0 ? LINGER_US : LINGER_DIAGNOSTICS_US;
 		if (now - s->linger_since >= limit)
 			settle_give_up_linger(s);
 	}
@@ -111,7 +113,8 @@ void proxy_start(struct proxy *p)
 		worker_start(p->workers[i]->worker);
 }
 
-/* --- snapshots ------------------------------------------------------------------------------------------------------ */
+/* --- snapshots ------------------------------------------------------------------------------------------------------
+ */
 
 /* A server that hangs closes nothing: what runs there and may run elsewhere does not wait for it. */
 static void leave_down_servers(struct proxy_worker *pw)
@@ -212,7 +215,8 @@ void proxy_reload(struct proxy *p, struct config *config)
 		worker_post(p->workers[i]->worker, take_config, config_ref(config));
 }
 
-/* --- accepting ------------------------------------------------------------------------------------------------------ */
+/* --- accepting ------------------------------------------------------------------------------------------------------
+ */
 
 struct newcomer {
 	int fd;
@@ -349,7 +353,8 @@ void proxy_accepting(struct proxy *p, struct event_base *base)
 	}
 }
 
-/* --- the end --------------------------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------------------------------
+ */
 
 static void stop_listening(struct proxy *p)
 {

@@ -119,7 +119,8 @@ static void note_status(struct outgoing *o)
 		c->fill_status[c->nfill_status++] = (uint32_t)emitted(o) + 7;
 }
 
-/* --- replies that are not the client's ------------------------------------------------------------------------------ */
+/* --- replies that are not the client's ------------------------------------------------------------------------------
+ */
 
 static void take_error(struct command *c, struct slice payload)
 {
@@ -169,6 +170,24 @@ static void swallow_row(struct session *s, struct slice row)
 		s->last_insert_id = s->current->last_insert_id = (uint64_t)number(rd_lenenc_bytes(&r));
 }
 
+/* What prepares a read failed at a replica, which may lag: the primary decides. The read itself may have gone along in
+ * the same write; in a state that is not the session's its answer is nobody's, so the connection goes. */
+static void unsynced(struct session *s)
+{
+	struct command *c = s->command;
+	struct backend *b = s->current;
+	int server = (int)c->server_id;
+
+	if (s->home == b)
+		s->home = NULL; /* it had lingered */
+	s->current = NULL;
+	atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
+	c->sent_any = false;
+	c->primary_decides = true;
+	backend_close(b, false, "it could not be brought into the session's state");
+	dispatch_again(s, server);
+}
+
 /* All replies before the statement's own are in. Returns false when the session has moved on. */
 static bool swallowed_all(struct session *s)
 {
@@ -176,6 +195,10 @@ static bool swallowed_all(struct session *s)
 
 	if (c->swallow[c->swallowed - 1] == SWALLOW_INSERT_ID) {
 		settle_insert_id(s);
+		return false;
+	}
+	if (c->sync_failed && c->retryable) {
+		unsynced(s);
 		return false;
 	}
 	if (c->syncing != NULL && !c->sync_failed) {
@@ -248,7 +271,8 @@ static int swallow_packet(struct session *s, struct backend *b, struct slice pay
 	return swallowed_all(s) ? 0 : 1;
 }
 
-/* --- the client's reply --------------------------------------------------------------------------------------------- */
+/* --- the client's reply ---------------------------------------------------------------------------------------------
+ */
 
 /* Errors that say something about this server connection or this moment; any other error of a replica is checked at
  * the primary, whose word is what a client without a proxy would hear. */
@@ -263,8 +287,8 @@ static bool primary_became_read_only(const struct session *s)
 	const struct command *c = s->command;
 
 	return !c->to_replica && !session_bound(s) && !(s->status & STATUS_IN_TRANS_READONLY) &&
-	       (c->sync_error.code == ER_READ_ONLY_MODE ||
-		(c->sync_error.code == ER_OPTION_PREVENTS_STATEMENT && strstr(c->sync_error.text, "read-only") != NULL));
+	       (c->sync_error.code == ER_READ_ONLY_MODE || (c->sync_error.code == ER_OPTION_PREVENTS_STATEMENT &&
+							    strstr(c->sync_error.text, "read-only") != NULL));
 }
 
 /* The packet at `packet` ends the reply: to the client, or aside until the store has confirmed. */
@@ -302,7 +326,8 @@ static int take_ok(struct outgoing *o, struct backend *b, enum result_part part,
 		return -1;
 	}
 	bool more = (ok.status & STATUS_MORE_RESULTS) != 0;
-	s->status = ok.status & ~(unsigned)(STATUS_MORE_RESULTS | STATUS_STATE_CHANGED | STATUS_CURSOR_EXISTS | STATUS_LAST_ROW_SENT);
+	s->status = ok.status & ~(unsigned)(STATUS_MORE_RESULTS | STATUS_STATE_CHANGED | STATUS_CURSOR_EXISTS |
+					    STATUS_LAST_ROW_SENT);
 	c->warnings = ok.warnings;
 	if (part == RESULT_OK) {
 		c->affected += ok.affected;
@@ -351,9 +376,10 @@ static void after_columns(struct outgoing *o, struct backend *b, unsigned seq)
 		return;
 	if (s->command->shape != RESULT_SHAPE_PREPARE)
 		note_status(o);
-	/* The server has not told its status yet. Clients that read it from here (libmariadb does, for CALL) get what the
-	 * end of the rows will say, if that arrives in the same turn, else the best guess. */
-	bool call = s->command->shape == RESULT_SHAPE_QUERY && s->command->is_statement && s->command->stmt.kind == SQL_CALL;
+	/* The server has not told its status yet. Clients that read it from here (libmariadb does, for CALL) get what
+	 * the end of the rows will say, if that arrives in the same turn, else the best guess. */
+	bool call = s->command->shape == RESULT_SHAPE_QUERY && s->command->is_statement &&
+		    s->command->stmt.kind == SQL_CALL;
 	size_t from = o->made.len;
 	reply_eof(&o->made, seq + 1, 0, s->status | (call ? STATUS_MORE_RESULTS : 0));
 	o->columns_status = s->command->shape == RESULT_SHAPE_QUERY ? from + 7 : 0;
@@ -412,7 +438,8 @@ static ssize_t take_packet(struct outgoing *o, struct backend *b, uint8_t *p, si
 	if (c->pings)
 		return (ssize_t)whole;
 	p[3] = (uint8_t)(p[3] + c->shift);
-	if (part == RESULT_ERR && c->sync_error.code == ER_OPTION_PREVENTS_STATEMENT && (s->status & STATUS_IN_TRANS_READONLY)) {
+	if (part == RESULT_ERR && c->sync_error.code == ER_OPTION_PREVENTS_STATEMENT &&
+	    (s->status & STATUS_IN_TRANS_READONLY)) {
 		/* The replica's read_only spoke before the transaction's own READ ONLY, which a primary would name. */
 		size_t from = o->made.len;
 		reply_err(&o->made, p[3], ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, "25006",
@@ -484,7 +511,8 @@ static void feed(struct session *s, struct backend *b, uint8_t *p, size_t n)
 			continue;
 		}
 		size_t have = (size_t)(end - p);
-		if ((c->result.done && c->swallowed == c->nswallow) || have < PACKET_HEADER || (have == PACKET_HEADER && get_u24(p) > 0))
+		if ((c->result.done && c->swallowed == c->nswallow) || have < PACKET_HEADER ||
+		    (have == PACKET_HEADER && get_u24(p) > 0))
 			break;
 		used = take_packet(&o, b, p, have);
 		if (used <= 0)
@@ -526,7 +554,8 @@ static void on_readable(struct backend *b)
 		return;
 	}
 	if (s->step != SESSION_RELAY || b != s->current) {
-		/* A kept connection that is closed, or speaks out of turn, while its client thinks or a replica answers. */
+		/* A kept connection that is closed, or speaks out of turn, while its client thinks or a replica
+		 * answers. */
 		settle_home_lost(s, b);
 		return;
 	}

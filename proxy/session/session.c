@@ -65,8 +65,10 @@ static void command_wipe(struct command *c)
 		buf_fini(&request);
 	request.len = 0;
 	memset(c, 0, offsetof(struct command, stmt));
-	memset((char *)c + offsetof(struct command, ps), 0, offsetof(struct command, tables) - offsetof(struct command, ps));
-	memset((char *)c + offsetof(struct command, ntables), 0, offsetof(struct command, key) - offsetof(struct command, ntables));
+	memset((char *)c + offsetof(struct command, ps), 0,
+	       offsetof(struct command, tables) - offsetof(struct command, ps));
+	memset((char *)c + offsetof(struct command, ntables), 0,
+	       offsetof(struct command, key) - offsetof(struct command, ntables));
 	memset((char *)c + offsetof(struct command, op), 0, sizeof *c - offsetof(struct command, op));
 	c->request = request;
 }
@@ -208,7 +210,8 @@ void session_close(struct session *s, const char *why)
 		settle_unknown(s);
 	else
 		settle_unsent(s);
-	/* A connection in the middle of a reply cannot be used again; one that holds a transaction or state is reset. */
+	/* A connection in the middle of a reply cannot be used again; one that holds a transaction or state is reset.
+	 */
 	if (s->current != NULL && (mid_reply || s->current != s->home)) {
 		if (s->home == s->current)
 			s->home = NULL;
@@ -260,7 +263,9 @@ void session_error(struct session *s, unsigned code, const char *sqlstate, const
  * (size_t)-1 when it is malformed or too large. */
 static size_t whole_command(struct session *s, struct slice data)
 {
-	uint64_t limit = s->step == SESSION_LOGIN || s->step == SESSION_SWITCH ? 65536 : s->pw->cluster.config->max_allowed_packet;
+	uint64_t limit = s->step == SESSION_LOGIN || s->step == SESSION_SWITCH
+				 ? 65536
+				 : s->pw->cluster.config->max_allowed_packet;
 	size_t at = 0, payload = 0;
 
 	for (unsigned seq = 0;; seq++) {
@@ -286,8 +291,8 @@ static size_t whole_command(struct session *s, struct slice data)
 /* A client that does not read its answers gives no new commands. */
 static bool takes_input(const struct session *s)
 {
-	return (s->step == SESSION_IDLE && s->discarded == NULL && conn_queued(&s->conn) < ANSWERS_MAX) || s->step == SESSION_LOGIN ||
-	       s->step == SESSION_SWITCH;
+	return (s->step == SESSION_IDLE && s->discarded == NULL && conn_queued(&s->conn) < ANSWERS_MAX) ||
+	       s->step == SESSION_LOGIN || s->step == SESSION_SWITCH;
 }
 
 /* Runs one whole command or login packet. */

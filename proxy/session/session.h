@@ -180,13 +180,13 @@ struct session {
 	uint32_t packet_limit;
 
 	struct state want;           /* session state as the client made it */
-	struct backend *home;        /* the connection that it keeps: transaction, pinned state, lingering diagnostics */
+	struct backend *home; /* the connection that it keeps: transaction, pinned state, lingering diagnostics */
 	struct backend *current;     /* the connection that runs its command */
 	bool throttled;              /* current is not read: the client is slow */
 	bool sticky;                 /* every statement goes to home: SET timestamp and kin */
 	bool pinned, temporary_tables, locks, next_transaction, serializable, binlog_off;
-	bool linger;                 /* home is kept only for what it knows of the last statements: warnings, FOUND_ROWS(),
-				      * LAST_INSERT_ID(); others may have it when they wait for one */
+	bool linger; /* home is kept only for what it knows of the last statements: warnings, FOUND_ROWS(),
+		      * LAST_INSERT_ID(); others may have it when they wait for one */
 	bool linger_diagnostics;     /* ... and not for LAST_INSERT_ID() alone, which can be asked and told elsewhere */
 	int64_t linger_since;        /* monotonic us */
 	TAILQ_ENTRY(session) linger_link;
@@ -305,7 +305,8 @@ void prepared_put_prepare(struct session *s, struct buf *out);
 void prepared_learned(struct session *s, struct backend *b, uint32_t server_id); /* its answer */
 void prepared_put_execute(struct session *s, struct backend *b, struct buf *out); /* long data and EXECUTE */
 const struct state *prepared_state(const struct command *c); /* the state that its PREPARE runs under */
-/* A kept connection cannot leave its schema: a statement prepared without one, which names all of its own, runs in it. */
+/* A kept connection cannot leave its schema: a statement prepared without one, which names all of its own, runs in it.
+ */
 void prepared_adopt_schema(struct command *c, const char *schema);
 void prepared_executed(struct session *s);      /* long data is used up */
 void prepared_shape(const struct command *c, struct buf *out); /* parameters, for the cache's shape */

@@ -13,7 +13,8 @@
 
 static void finish(struct session *s);
 
-/* --- what was touched ---------------------------------------------------------------------------------------------- */
+/* --- what was touched ----------------------------------------------------------------------------------------------
+ */
 
 void touched_clear(struct touched *t)
 {
@@ -99,7 +100,8 @@ static void touch_all_rules(struct session *s)
 	if (config->nrules == 0)
 		return;
 	all = xmalloc(CONFIG_RULES * sizeof *all);
-	touched_merge_changes(&s->touched, all, cache_rule_changes(config, s->pw->catalog, &none, true, 0, NULL, all, CONFIG_RULES));
+	touched_merge_changes(&s->touched, all,
+			      cache_rule_changes(config, s->pw->catalog, &none, true, 0, NULL, all, CONFIG_RULES));
 	free(all);
 }
 
@@ -117,7 +119,8 @@ static bool may_change_definitions(const struct command *c)
 {
 	if (!c->is_statement || (c->stmt.flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)))
 		return true;
-	return c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_EXECUTE || c->stmt.kind == SQL_OTHER;
+	return c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_EXECUTE ||
+	       c->stmt.kind == SQL_OTHER;
 }
 
 void settle_gtid(struct session *s)
@@ -129,8 +132,8 @@ void settle_gtid(struct session *s)
 	if (s->touched.n == 0 && s->touched.nchanges == 0 && !s->touched.all && writes_no_table(c))
 		return;
 	touch(s);
-	/* A transaction's COMMIT names no table, its statements did; an OK with a GTID of a statement that was not taken
-	 * for a write (a function, a procedure) may have written anything. */
+	/* A transaction's COMMIT names no table, its statements did; an OK with a GTID of a statement that was not
+	 * taken for a write (a function, a procedure) may have written anything. */
 	if (s->touched.n == 0 && s->touched.nchanges == 0)
 		s->touched.all = true;
 	if (s->touched.all) {
@@ -201,15 +204,16 @@ bool settle_holds(struct session *s)
 	return owes_store(s);
 }
 
-/* --- the fill ------------------------------------------------------------------------------------------------------ */
+/* --- the fill ------------------------------------------------------------------------------------------------------
+ */
 
 static void fill(struct session *s)
 {
 	struct command *c = s->command;
 	const struct config_rule *rule = &s->pw->cluster.config->rules[c->key.rule];
 	uint64_t ttl = c->result.rows > 0 ? rule->ttl_ms : rule->negative_ttl_ms;
-	bool good = !c->failed && c->warnings == 0 && c->expiry_ms != -2 && (!c->found.fill_primary || !c->to_replica) &&
-		    c->nfill_status > 0;
+	bool good = !c->failed && c->warnings == 0 && c->expiry_ms != -2 &&
+		    (!c->found.fill_primary || !c->to_replica) && c->nfill_status > 0;
 
 	if (!c->leased)
 		return;
@@ -227,7 +231,8 @@ static void fill(struct session *s)
 	buf_fini(&value);
 }
 
-/* --- the connection's way back -------------------------------------------------------------------------------------- */
+/* --- the connection's way back --------------------------------------------------------------------------------------
+ */
 
 void settle_drop_home(struct session *s)
 {
@@ -288,7 +293,8 @@ static void ask_insert_id(struct session *s)
 static bool keeps_diagnostics(const struct command *c)
 {
 	return c->is_statement && !c->sync_failed &&
-	       (c->warnings > 0 || c->failed || (c->stmt.flags & (SQLF_CALC_FOUND_ROWS | SQLF_DIAG)) || c->stmt.kind == SQL_SHOW_DIAG);
+	       (c->warnings > 0 || c->failed || (c->stmt.flags & (SQLF_CALC_FOUND_ROWS | SQLF_DIAG)) ||
+		c->stmt.kind == SQL_SHOW_DIAG);
 }
 
 static void linger(struct session *s, bool diagnostics)
@@ -374,7 +380,8 @@ void settle_insert_id(struct session *s)
 	session_idle(s);
 }
 
-/* --- the end of a statement ------------------------------------------------------------------------------------------ */
+/* --- the end of a statement ------------------------------------------------------------------------------------------
+ */
 
 static void count(struct session *s)
 {
@@ -424,7 +431,8 @@ void settle(struct session *s)
 	if (c->code == COM_INIT_DB && !c->failed)
 		track_schema(s, b);
 	if (c->insert_id != 0 || (effects_may_write(c) && c->is_statement && (c->stmt.flags & SQLF_SESSION_FUNC)) ||
-	    (c->is_statement && (c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || (c->stmt.flags & SQLF_UNKNOWN_FUNC)) &&
+	    (c->is_statement &&
+	     (c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || (c->stmt.flags & SQLF_UNKNOWN_FUNC)) &&
 	     !gtid_none(c->gtid)) ||
 	    (c->is_statement && c->stmt.kind == SQL_SELECT && (c->stmt.flags & SQLF_SESSION_FUNC)))
 		s->insert_id_dirty = true;
@@ -473,7 +481,8 @@ static void finish(struct session *s)
 		session_idle(s);
 }
 
-/* --- what went wrong --------------------------------------------------------------------------------------------------- */
+/* --- what went wrong
+ * --------------------------------------------------------------------------------------------------- */
 
 void settle_refused(struct session *s, const struct backend_error *error)
 {
@@ -494,7 +503,8 @@ void settle_refused(struct session *s, const struct backend_error *error)
 		c->nchanges = 0;
 		s->step = SESSION_SETTLE;
 		c->op.done = on_confirmed;
-		cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, (struct gtid){0}, &c->op);
+		cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, (struct gtid){0},
+				 &c->op);
 		return;
 	}
 	finish(s);
@@ -522,7 +532,8 @@ void settle_unknown(struct session *s)
 {
 	struct command *c = s->command;
 	struct freshness *f = s->pw->proxy->freshness;
-	bool may = c != NULL && !c->finished && (effects_may_write(c) || s->touched.n > 0 || s->touched.all || s->touched.nchanges > 0);
+	bool may = c != NULL && !c->finished &&
+		   (effects_may_write(c) || s->touched.n > 0 || s->touched.all || s->touched.nchanges > 0);
 
 	if (!may)
 		return;
@@ -562,7 +573,8 @@ void settle_lost(struct session *s)
 	if (owes_store(s)) {
 		s->step = SESSION_SETTLE;
 		c->op.done = on_confirmed;
-		cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, (struct gtid){0}, &c->op);
+		cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, (struct gtid){0},
+				 &c->op);
 		return;
 	}
 	finish(s);

@@ -128,12 +128,14 @@ unsigned track_text_mode(const struct session *s)
 void track_reset(struct session *s)
 {
 	state_clear(&s->want);
-	s->sticky = s->pinned = s->temporary_tables = s->locks = s->next_transaction = s->serializable = s->binlog_off = false;
+	s->sticky = s->pinned = s->temporary_tables = s->locks = s->next_transaction = s->serializable = s->binlog_off =
+		false;
 	s->insert_id_dirty = false;
 	s->last_insert_id = 0;
 	s->last_server = -1;
 	s->last_thread = s->last_uses = 0;
-	s->status = s->identity != NULL && s->identity->login_status != 0 ? s->identity->login_status : STATUS_AUTOCOMMIT;
+	s->status =
+		s->identity != NULL && s->identity->login_status != 0 ? s->identity->login_status : STATUS_AUTOCOMMIT;
 	touched_clear(&s->touched);
 }
 
@@ -179,7 +181,8 @@ static void track_set(struct session *s)
 	}
 	/* A long SET is read as far as it matters: what it does to the collation. */
 	if (c->text.n >= sizeof text) {
-		s->pinned |= memmem(c->text.p, c->text.n, "ollat", 5) != NULL || memmem(c->text.p, c->text.n, "OLLAT", 5) != NULL;
+		s->pinned |= memmem(c->text.p, c->text.n, "ollat", 5) != NULL ||
+			     memmem(c->text.p, c->text.n, "OLLAT", 5) != NULL;
 		return;
 	}
 	memcpy(text, c->text.p, c->text.n);
@@ -231,7 +234,8 @@ void track_statement(struct session *s)
 		if (c->changed)
 			s->pinned = s->temporary_tables = true;
 		break;
-	case SQL_SAVEPOINT: /* with autocommit=0 before the transaction has begun: nothing else tells that it is there */
+	case SQL_SAVEPOINT: /* with autocommit=0 before the transaction has begun: nothing else tells that it is there
+			     */
 		s->pinned |= !session_in_transaction(s) && !(s->status & STATUS_AUTOCOMMIT);
 		break;
 	case SQL_USE:
