@@ -128,7 +128,7 @@ static bool use_lingering(struct session *s, int index)
 	struct command *c = s->command;
 	bool same = index >= 0 && s->pw->cluster.topology->views[index].server == s->home->pool->server;
 
-	if (c->want.target == TARGET_LAST || same) {
+	if (same) {
 		use_home(s);
 		return true;
 	}
@@ -158,7 +158,7 @@ void dispatch_route(struct session *s)
 	}
 	if (c->want.target == TARGET_REPLICA)
 		index = pick_replica(s);
-	else if (c->want.target == TARGET_LAST && s->home == NULL)
+	else if (c->want.target == TARGET_LAST && (s->home == NULL || s->linger))
 		index = view_of_server(t, s->last_server);
 	if (index >= 0 && t->views[index].role != ROLE_PRIMARY)
 		c->to_replica = true;

@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { LOOK_AGAIN_MS = 400 };
+enum { LOOK_AGAIN_MS = 1500 /* accounts are read once a second at most */ };
 
 /* What we offer: what the primary can, less what is not there yet (TLS, compression, LOCAL INFILE, bulk, progress). */
 static uint32_t offered_caps(const struct topology *t)

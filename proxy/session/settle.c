@@ -345,6 +345,16 @@ static bool release(struct session *s)
 	conn_read_on(&b->conn);
 	s->throttled = false;
 	s->current = NULL;
+	if (s->home != NULL && s->home != b && s->linger && diagnostics) {
+		/* What was kept for LAST_INSERT_ID() is asked for it, and this one is kept for its warnings. */
+		struct backend *old = s->home;
+		settle_end_linger(s);
+		s->home = b;
+		linger(s, true);
+		s->current = old;
+		ask_insert_id(s);
+		return false;
+	}
 	if (s->home != NULL && s->home != b) { /* a read elsewhere, while the kept connection waits */
 		backend_put(&b);
 		return true;
