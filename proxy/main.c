@@ -49,8 +49,7 @@ struct daemon {
 	uint64_t primary_epoch;
 };
 
-/* --- snapshots, from the monitor's threads
- * ------------------------------------------------------------------------------ */
+/* --- snapshots, from the monitor's threads ------------------------------------------------------------------------ */
 
 static void wake(struct daemon *d)
 {
@@ -107,8 +106,7 @@ static void on_event(void *arg, const char *kind, const char *server, const char
 	events_add(kind, server, text);
 }
 
-/* --- what the session layer asks of the monitor
- * ------------------------------------------------------------------------- */
+/* --- what the session layer asks of the monitor ------------------------------------------------------------------- */
 
 static void poke(void *arg, enum proxy_poke what)
 {
@@ -127,8 +125,7 @@ static uint64_t catalog_request(void *arg)
 	return monitor_catalog_request(d->monitor);
 }
 
-/* --- what the admin port and the web service ask
- * -------------------------------------------------------------------------- */
+/* --- what the admin port and the web service ask ------------------------------------------------------------------ */
 
 static struct topology *get_topology(void *arg)
 {
@@ -199,8 +196,7 @@ static int kill_session(void *arg, uint64_t id, bool query_only, char *err, size
 	return 0;
 }
 
-/* --- configuration
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- configuration ------------------------------------------------------------------------------------------------ */
 
 struct mistakes {
 	char *first; /* where to keep it, or NULL */
@@ -257,8 +253,7 @@ static int reload(void *arg, char *err, size_t cap)
 	return 0;
 }
 
-/* --- the control loop
- * --------------------------------------------------------------------------------------------------------- */
+/* --- the control loop --------------------------------------------------------------------------------------------- */
 
 static void on_hup(evutil_socket_t fd, short what, void *arg)
 {
@@ -421,9 +416,7 @@ static int run(struct daemon *d)
 	return d->status;
 }
 
-/* --- argv
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* --- argv --------------------------------------------------------------------------------------------------------- */
 
 static void usage(FILE *out)
 {

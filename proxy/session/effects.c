@@ -168,8 +168,7 @@ bool effects_may_commit(const struct command *c)
 	}
 }
 
-/* --- DDL ------------------------------------------------------------------------------------------------------------
- */
+/* --- DDL ---------------------------------------------------------------------------------------------------------- */
 
 /* While DDL is under way, and until the dictionary was read after it, nothing that the catalog says is trusted. */
 void effects_ddl_begins(struct command *c)

@@ -89,8 +89,7 @@ static void malformed(struct session *s)
 	session_error(s, 1835, "HY000", "Malformed communication packet");
 }
 
-/* --- PREPARE -------------------------------------------------------------------------------------------------------
- */
+/* --- PREPARE ------------------------------------------------------------------------------------------------------ */
 
 static uint64_t key_of(struct slice text, const struct state *state)
 {
@@ -164,8 +163,7 @@ void prepared_failed(struct session *s)
 	s->last_prepared = 0;
 }
 
-/* --- EXECUTE -------------------------------------------------------------------------------------------------------
- */
+/* --- EXECUTE ------------------------------------------------------------------------------------------------------ */
 
 /* Bytes of one value in binary form; -1 when it does not fit what is left. */
 static long value_size(uint8_t type, struct slice left)
@@ -388,8 +386,7 @@ void prepared_executed(struct session *s)
 	free_long_data(s->command->ps);
 }
 
-/* --- for the cache --------------------------------------------------------------------------------------------------
- */
+/* --- for the cache ------------------------------------------------------------------------------------------------ */
 
 void prepared_shape(const struct command *c, struct buf *out)
 {
@@ -464,8 +461,7 @@ void prepared_params(const struct command *c, struct cache_params *out)
 	*out = (struct cache_params){.arg = c->ps, .get = get_param};
 }
 
-/* --- long data, RESET, CLOSE
- * ------------------------------------------------------------------------------------------ */
+/* --- long data, RESET, CLOSE -------------------------------------------------------------------------------------- */
 
 void prepared_long_data(struct session *s, struct slice payload)
 {

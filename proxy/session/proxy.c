@@ -27,8 +27,7 @@ struct listener {
 	bool accepting;
 };
 
-/* --- workers --------------------------------------------------------------------------------------------------------
- */
+/* --- workers ------------------------------------------------------------------------------------------------------ */
 
 static void on_turn_end(struct worker *w, void *arg)
 {
@@ -113,8 +112,7 @@ void proxy_start(struct proxy *p)
 		worker_start(p->workers[i]->worker);
 }
 
-/* --- snapshots ------------------------------------------------------------------------------------------------------
- */
+/* --- snapshots ---------------------------------------------------------------------------------------------------- */
 
 /* A server that hangs closes nothing: what runs there and may run elsewhere does not wait for it. */
 static void leave_down_servers(struct proxy_worker *pw)
@@ -215,8 +213,7 @@ void proxy_reload(struct proxy *p, struct config *config)
 		worker_post(p->workers[i]->worker, take_config, config_ref(config));
 }
 
-/* --- accepting ------------------------------------------------------------------------------------------------------
- */
+/* --- accepting ---------------------------------------------------------------------------------------------------- */
 
 struct newcomer {
 	int fd;
@@ -353,8 +350,7 @@ void proxy_accepting(struct proxy *p, struct event_base *base)
 	}
 }
 
-/* --- the end ---------------------------------------------------------------------------------------------------------
- */
+/* --- the end ------------------------------------------------------------------------------------------------------ */
 
 static void stop_listening(struct proxy *p)
 {

@@ -119,8 +119,7 @@ static void note_status(struct outgoing *o)
 		c->fill_status[c->nfill_status++] = (uint32_t)emitted(o) + 7;
 }
 
-/* --- replies that are not the client's ------------------------------------------------------------------------------
- */
+/* --- replies that are not the client's ---------------------------------------------------------------------------- */
 
 static void take_error(struct command *c, struct slice payload)
 {
@@ -271,8 +270,7 @@ static int swallow_packet(struct session *s, struct backend *b, struct slice pay
 	return swallowed_all(s) ? 0 : 1;
 }
 
-/* --- the client's reply ---------------------------------------------------------------------------------------------
- */
+/* --- the client's reply ------------------------------------------------------------------------------------------- */
 
 /* Errors that say something about this server connection or this moment; any other error of a replica is checked at
  * the primary, whose word is what a client without a proxy would hear. */

@@ -13,8 +13,7 @@
 
 static void finish(struct session *s);
 
-/* --- what was touched ----------------------------------------------------------------------------------------------
- */
+/* --- what was touched --------------------------------------------------------------------------------------------- */
 
 void touched_clear(struct touched *t)
 {
@@ -204,8 +203,7 @@ bool settle_holds(struct session *s)
 	return owes_store(s);
 }
 
-/* --- the fill ------------------------------------------------------------------------------------------------------
- */
+/* --- the fill ----------------------------------------------------------------------------------------------------- */
 
 static void fill(struct session *s)
 {
@@ -231,8 +229,7 @@ static void fill(struct session *s)
 	buf_fini(&value);
 }
 
-/* --- the connection's way back --------------------------------------------------------------------------------------
- */
+/* --- the connection's way back ------------------------------------------------------------------------------------ */
 
 void settle_drop_home(struct session *s)
 {
@@ -390,8 +387,7 @@ void settle_insert_id(struct session *s)
 	session_idle(s);
 }
 
-/* --- the end of a statement ------------------------------------------------------------------------------------------
- */
+/* --- the end of a statement --------------------------------------------------------------------------------------- */
 
 static void count(struct session *s)
 {
@@ -491,8 +487,7 @@ static void finish(struct session *s)
 		session_idle(s);
 }
 
-/* --- what went wrong
- * --------------------------------------------------------------------------------------------------- */
+/* --- what went wrong ---------------------------------------------------------------------------------------------- */
 
 void settle_refused(struct session *s, const struct backend_error *error)
 {
