@@ -36,7 +36,7 @@ void dispatch_statement(struct session *s)
 	if (c->want.target == TARGET_REPLICA && s->identity->login_status == 0)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_UNREADABLE};
 	/* The session's state is in a connection of the primary's already: one more transaction goes there too. */
-	if (c->stmt.kind == SQL_BEGIN_RO && s->home != NULL && !s->linger)
+	if (c->stmt.kind == SQL_BEGIN_RO && s->home != NULL && (!s->linger || s->insert_id_dirty))
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
 	if (s->sticky)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
@@ -93,8 +93,8 @@ static int pick_replica(struct session *s)
 		c->reason = ROUTE_FENCE;
 		return -1;
 	}
-	/* Without a primary, replicas stay readable that were fresh when it was last heard; but the cache's exactness rests
-	 * on proofs that are newer than any fence of another proxy's that has run out. */
+	/* Without a primary, replicas stay readable that were fresh when it was last heard; but the cache's exactness
+	 * rests on proofs that are newer than any fence of another proxy's that has run out. */
 	if (pw->cluster.topology != NULL && pw->cluster.topology->primary < 0 && c->stmt.watched != 0) {
 		c->reason = ROUTE_NO_REPLICA;
 		return -1;

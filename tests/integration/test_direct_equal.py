@@ -9,7 +9,7 @@ import subprocess
 import pymysql
 from pymysql.constants import CLIENT
 
-from harness import LIMIT, ROOT, Lab, Proxy, run
+from harness import LIMIT, ROOT, Lab, Proxy, run, wait_until
 
 STATEMENTS = os.path.join(ROOT, "tests/data/equal.sql")
 TRANSCRIPT = os.environ.get("TRANSCRIPT", os.path.join(ROOT, "build/support/transcript"))
