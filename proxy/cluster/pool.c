@@ -7,7 +7,8 @@
 #include "base/mem.h"
 #include "cluster/backend.h"
 
-enum { LOOK_FOR_STATE = 8, /* idle connections looked at for one that is in the wanted state already */
+enum { PATIENCE_US = 20000, /* another user's waiter is served first when it has waited that much longer */
+       LOOK_FOR_STATE = 8, /* idle connections looked at for one that is in the wanted state already */
        SWEEP_SECONDS = 5 };
 
 uint32_t identity_caps(uint32_t caps)
@@ -178,6 +179,7 @@ struct backend *pool_get(struct cluster *c, struct identity *id, unsigned index,
 		return b;
 	}
 	wait->pool = p;
+	wait->since = topology_now_us();
 	TAILQ_INSERT_TAIL(&p->waiters, wait, link);
 	p->nwaiting++;
 	grow(p);
@@ -214,6 +216,25 @@ static void pool_made(struct backend *b)
 	b->pool->nconnecting--;
 }
 
+/* Users share a server's connections: one that becomes free makes room for another user's who waits for it, and has
+ * nobody else to be woken by. */
+static bool yields(const struct pool *p)
+{
+	const struct pool_wait *mine = TAILQ_FIRST(&p->waiters);
+	struct identity *id;
+
+	if (p->cluster->open[p->server->id] < share(p))
+		return false;
+	LIST_FOREACH(id, &p->cluster->identities, link) {
+		const struct pool *other = id->pools[p->server->id];
+		if (other == NULL || other == p || other->nwaiting <= other->nconnecting)
+			continue;
+		if (mine == NULL || TAILQ_FIRST(&other->waiters)->since + PATIENCE_US < mine->since)
+			return true;
+	}
+	return false;
+}
+
 void pool_ready(struct backend *b)
 {
 	struct pool *p = b->pool;
@@ -225,6 +246,11 @@ void pool_ready(struct backend *b)
 	if (v == NULL || (v->drained && v->role != ROLE_PRIMARY)) {
 		b->step = BACKEND_OWNED; /* as pool_closed counts it */
 		backend_close(b, false, "its server is drained or left");
+		return;
+	}
+	if (yields(p)) {
+		b->step = BACKEND_OWNED;
+		backend_close(b, false, "makes room for another user");
 		return;
 	}
 	struct pool_wait *w = next_waiter(p);
@@ -268,14 +294,16 @@ void pool_closed(struct backend *b)
 	p->nopen--;
 	c->open[p->server->id]--;
 	atomic_fetch_sub_explicit(&p->server->connections, 1, memory_order_relaxed);
-	/* The room may be what somebody waits for. */
+	/* The room may be what somebody waits for: who has waited longest. */
+	struct pool *next = NULL;
 	LIST_FOREACH(id, &c->identities, link) {
 		struct pool *other = id->pools[p->server->id];
-		if (other != NULL && other->nwaiting > other->nconnecting && b->step >= BACKEND_IDLE) {
-			grow(other);
-			break;
-		}
+		if (other != NULL && other->nwaiting > other->nconnecting && b->step >= BACKEND_IDLE &&
+		    (next == NULL || TAILQ_FIRST(&other->waiters)->since < TAILQ_FIRST(&next->waiters)->since))
+			next = other;
 	}
+	if (next != NULL)
+		grow(next);
 }
 
 /* --- the worker's cluster --------------------------------------------------------------------------------------- */

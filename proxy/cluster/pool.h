@@ -89,6 +89,7 @@ void identity_put(struct cluster *c, struct identity **id);
 struct pool_wait { /* embedded in whoever waits */
 	TAILQ_ENTRY(pool_wait) link;
 	struct pool *pool; /* NULL: not waiting */
+	int64_t since;     /* monotonic us */
 	/* A connection is the waiter's now, or none could be made (b is NULL). Never from within pool_get. */
 	void (*done)(struct pool_wait *w, struct backend *b, const struct backend_error *error);
 };

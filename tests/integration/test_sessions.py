@@ -222,6 +222,20 @@ def test_twenty_sessions_of_different_state(lab):
         in_threads(20, work)
 
 
+def test_users_share_what_there_is(lab):
+    with Proxy(lab, few(lab)) as proxy:
+        def work(number):
+            user = ("app", "other")[number % 2]
+            for _ in range(4):
+                with proxy.connect(user=user) as c:
+                    for n in range(20):
+                        rows(c, "UPDATE members SET name = 'n%d' WHERE id = %d" % (n, 100 + number))
+                        assert value(c, "SELECT SUBSTRING_INDEX(USER(), '@', 1)") == user
+                        rows(c, "SELECT title FROM articles WHERE id = 3")
+
+        in_threads(20, work)
+
+
 def test_last_insert_id_over_shared_connections(lab):
     with Proxy(lab, few(lab)) as proxy, proxy.connect() as c:
         rows(c, "CREATE OR REPLACE TABLE made (id INT AUTO_INCREMENT PRIMARY KEY, client INT, n INT)")
