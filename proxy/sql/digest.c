@@ -23,57 +23,90 @@ void digest_init(struct digest *d, char *out, size_t cap)
 	d->held_comma = d->held_minus = d->held_semicolon = false;
 }
 
-/* Eight ASCII characters to lower case; bytes from 0x80 on stay. */
-static uint64_t lower(uint64_t x)
-{
-	uint64_t low = x & 0x7f7f7f7f7f7f7f7fu;
-	uint64_t above_z = low + 0x2525252525252525u, from_a = low + 0x3f3f3f3f3f3f3f3fu;
+/* What stands between and instead of tokens. */
+enum { LITERAL = 1, NO_BLANK_BEFORE = 2, NO_BLANK_BEHIND = 4 };
+static const uint8_t traits[256] = {
+	[TOK_END] = NO_BLANK_BEHIND, ['('] = NO_BLANK_BEHIND, ['.'] = NO_BLANK_BEFORE | NO_BLANK_BEHIND,
+	[','] = NO_BLANK_BEFORE, [')'] = NO_BLANK_BEFORE, [';'] = NO_BLANK_BEFORE,
+	[TOK_STRING] = LITERAL, [TOK_NUMBER] = LITERAL, [TOK_PARAM] = LITERAL, [TOK_HEX] = LITERAL,
+	[TOK_BITS] = LITERAL, [TOK_NULL] = LITERAL,
+};
 
-	return x | ((from_a & ~above_z & ~x & 0x8080808080808080u) >> 2);
+/* ASCII to lower case, 16 characters at a time; bytes from 0x80 on stay. */
+typedef uint8_t chunk __attribute__((vector_size(16)));
+
+static void lower(char *p)
+{
+	chunk c;
+
+	memcpy(&c, p, sizeof(c));
+	c |= (chunk)(c - 'A' < 26) & 0x20;
+	memcpy(p, &c, sizeof(c));
 }
 
 /* Blocks are cut at fixed places of the normalised text, so the hash depends on nothing else. */
-static void flush(struct digest *d)
+__attribute__((noinline)) static void flush(struct digest *d)
 {
-	for (unsigned i = 0; i < d->fill; i += 8) { /* a block is a multiple of 8 */
-		uint64_t chunk;
-		memcpy(&chunk, d->block + i, 8);
-		chunk = lower(chunk);
-		memcpy(d->block + i, &chunk, 8);
-	}
+	unsigned size = d->fill < DIGEST_BLOCK ? d->fill : DIGEST_BLOCK;
+
+	for (unsigned i = 0; i < size; i += sizeof(chunk)) /* a block is a multiple of it */
+		lower(d->block + i);
 	if (d->out != NULL) {
-		size_t n = d->cap - 1 - d->len < d->fill ? d->cap - 1 - d->len : d->fill;
+		size_t n = d->cap - 1 - d->len < size ? d->cap - 1 - d->len : size;
 		memcpy(d->out + d->len, d->block, n);
 		d->len += n;
 	}
-	d->hash = XXH3_64bits_withSeed(d->block, d->fill, d->hash);
-	d->fill = 0;
+	d->hash = XXH3_64bits_withSeed(d->block, size, d->hash);
+	d->fill -= size;
+	memcpy(d->block, d->block + DIGEST_BLOCK, DIGEST_SLACK);
 }
 
+/* Into the block or its slack: the caller flushes in time. */
 static inline void put_char(struct digest *d, char c)
 {
 	d->block[d->fill++] = c;
-	if (d->fill == DIGEST_BLOCK)
-		flush(d);
 }
 
-static void put(struct digest *d, struct slice s)
+/* n <= 16: two moves that may overlap, where memcpy would look at what machine it is on. */
+static inline void copy_short(char *to, const uint8_t *from, size_t n)
+{
+	if (n >= 8) {
+		memcpy(to, from, 8);
+		memcpy(to + n - 8, from + n - 8, 8);
+	} else if (n >= 4) {
+		memcpy(to, from, 4);
+		memcpy(to + n - 4, from + n - 4, 4);
+	} else {
+		for (size_t i = 0; i < n; i++)
+			to[i] = (char)from[i];
+	}
+}
+
+__attribute__((noinline)) static void put_long(struct digest *d, struct slice s)
 {
 	while (s.n > 0) {
+		if (d->fill >= DIGEST_BLOCK)
+			flush(d);
 		size_t n = DIGEST_BLOCK - d->fill < s.n ? DIGEST_BLOCK - d->fill : s.n;
 		memcpy(d->block + d->fill, s.p, n);
 		d->fill += (unsigned)n;
-		if (d->fill == DIGEST_BLOCK)
-			flush(d);
 		s = slice_of(s.p + n, s.n - n);
 	}
 }
 
-static bool space_between(const struct digest *d, uint8_t type)
+static inline void put(struct digest *d, struct slice s)
 {
-	if (d->last == TOK_END || d->last == '(' || d->last == '.')
-		return false;
-	if (type == ',' || type == ')' || type == '.' || type == ';')
+	if (s.n > 16) {
+		put_long(d, s);
+		return;
+	}
+	copy_short(d->block + d->fill, s.p, s.n);
+	d->fill += (unsigned)s.n;
+}
+
+static inline bool space_between(const struct digest *d, uint8_t type)
+{
+	if ((traits[d->last] & NO_BLANK_BEHIND) || (traits[type] & NO_BLANK_BEFORE))
 		return false;
 	if (type != '(')
 		return true;
@@ -82,8 +115,7 @@ static bool space_between(const struct digest *d, uint8_t type)
 
 static bool is_literal(uint8_t type)
 {
-	return type == TOK_STRING || type == TOK_NUMBER || type == TOK_PARAM || type == TOK_HEX || type == TOK_BITS ||
-	       type == TOK_NULL;
+	return traits[type] & LITERAL;
 }
 
 static void emit(struct digest *d, const struct token *t)
@@ -92,7 +124,11 @@ static void emit(struct digest *d, const struct token *t)
 		put_char(d, ' ');
 	d->last = t->type;
 	d->last_kw = t->kw;
-	if (is_literal(t->type)) {
+	if (t->type == TOK_WORD) {
+		put(d, t->text);
+	} else if (t->type < TOK_WORD) {
+		put_char(d, (char)t->type);
+	} else if (is_literal(t->type)) {
 		put_char(d, '?');
 	} else if (t->type == TOK_QUOTED) {
 		put_char(d, '`');
@@ -104,6 +140,8 @@ static void emit(struct digest *d, const struct token *t)
 	} else {
 		put(d, t->text);
 	}
+	if (d->fill >= DIGEST_BLOCK)
+		flush(d);
 }
 
 static void emit_held(struct digest *d)
@@ -175,11 +213,14 @@ static bool fold_rows(struct digest *d, const struct token *t)
 	}
 }
 
+static bool fold(struct digest *d, const struct token *t)
+{
+	return (d->rows != ROWS_NONE && fold_rows(d, t)) || (d->list != LIST_NONE && fold_list(d, t));
+}
+
 void digest_token(struct digest *d, const struct token *t)
 {
-	if (d->rows != ROWS_NONE && fold_rows(d, t))
-		return;
-	if (d->list != LIST_NONE && fold_list(d, t))
+	if ((d->rows | d->list) != 0 && fold(d, t))
 		return;
 	if (t->type == TOK_END)
 		return;
@@ -190,9 +231,9 @@ void digest_token(struct digest *d, const struct token *t)
 		return;
 	if (t->type == '(' && d->last == TOK_WORD && d->last_kw == KW_IN)
 		d->list = LIST_OPEN;
-	emit(d, t);
-	if (t->kw == KW_VALUES || t->kw == KW_VALUE)
+	else if (t->kw == KW_VALUES || t->kw == KW_VALUE)
 		d->rows = ROWS_WORD;
+	emit(d, t);
 }
 
 uint64_t digest_end(struct digest *d)

@@ -9,7 +9,7 @@
 
 #include "sql/lex.h"
 
-enum { DIGEST_BLOCK = 256 };
+enum { DIGEST_BLOCK = 256, DIGEST_SLACK = 32 };
 
 struct digest {
 	uint64_t hash;
@@ -22,7 +22,7 @@ struct digest {
 	uint8_t list, rows; /* where a list of IN, the rows of VALUES are */
 	bool held_comma, held_minus;
 	bool held_semicolon; /* the last one of a text is left out */
-	char block[DIGEST_BLOCK];
+	char block[DIGEST_BLOCK + DIGEST_SLACK]; /* a short token may run over a block's end before it is flushed */
 };
 
 void digest_init(struct digest *d, char *out, size_t cap);
