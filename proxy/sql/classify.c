@@ -490,6 +490,15 @@ static void count_param(struct sql_stmt *out)
 		out->nparams++;
 }
 
+/* At a token that may be its first. */
+static void begin_statement(struct parse *ps, unsigned before)
+{
+	if (ps->rereads)
+		ps->out->flags |= SQLF_UNREADABLE | SQLF_TABLES_OVERFLOW;
+	if (before > 0) /* a semicolon at the end alone does not count */
+		ps->out->flags |= SQLF_MULTI;
+}
+
 static void parse_text(struct parse *ps)
 {
 	unsigned statements = 0;
@@ -511,10 +520,8 @@ static void parse_text(struct parse *ps)
 		}
 		if (t->type == TOK_PARAM)
 			count_param(ps->out);
-		if (ps->kind == SQL_EMPTY && ps->rereads)
-			ps->out->flags |= SQLF_UNREADABLE | SQLF_TABLES_OVERFLOW;
-		if (ps->kind == SQL_EMPTY && statements > 0) /* a semicolon at the end alone does not count */
-			ps->out->flags |= SQLF_MULTI;
+		if (ps->kind == SQL_EMPTY)
+			begin_statement(ps, statements);
 		ps->step(ps, t);
 		ps->at++;
 	}

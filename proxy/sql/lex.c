@@ -28,6 +28,24 @@ static inline bool more(const struct lex *lx, size_t ahead)
 	return (size_t)(lx->end - lx->p) > ahead;
 }
 
+/* To where a run of these classes ends; looks at the text's end once in four bytes. */
+static inline const uint8_t *skip(const uint8_t *p, const uint8_t *end, unsigned classes)
+{
+	for (; end - p >= 4; p += 4) {
+		if (!is(p[0], classes))
+			return p;
+		if (!is(p[1], classes))
+			return p + 1;
+		if (!is(p[2], classes))
+			return p + 2;
+		if (!is(p[3], classes))
+			return p + 3;
+	}
+	while (p < end && is(*p, classes))
+		p++;
+	return p;
+}
+
 static void spoil(struct lex *lx)
 {
 	lx->bad = true;
@@ -142,15 +160,6 @@ static bool at_dashes_comment(struct lex *lx)
 	return !more(lx, 2) || is(lx->p[2], BLANK | CONTROL);
 }
 
-static inline void skip_blanks(struct lex *lx)
-{
-	const uint8_t *p = lx->p, *end = lx->end;
-
-	while (p < end && is(*p, BLANK))
-		p++;
-	lx->p = p;
-}
-
 /* Comments and the blanks behind them, from what may be a comment's first character. */
 __attribute__((noinline)) static void skip_comments(struct lex *lx)
 {
@@ -166,7 +175,8 @@ __attribute__((noinline)) static void skip_comments(struct lex *lx)
 		} else {
 			break;
 		}
-		skip_blanks(lx);
+		while (lx->p < lx->end && is(*lx->p, BLANK))
+			lx->p++;
 	}
 }
 
@@ -241,18 +251,16 @@ __attribute__((noinline)) static const uint8_t *skip_high(struct lex *lx, const 
 
 static void read_word(struct lex *lx, struct token *out)
 {
-	const uint8_t *p = out->at, *end = lx->end;
-
-	while (p < end && is(*p, WORD))
-		p++;
+	const uint8_t *end = lx->end, *p = skip(out->at, end, WORD);
 	bool high = p < end && is(*p, HIGH);
+
 	if (high)
 		p = skip_high(lx, p);
 	lx->p = p;
 	out->type = TOK_WORD;
 	out->text = slice_of(out->at, (size_t)(p - out->at));
 	/* Right before `.name` even a reserved word is a name. */
-	lx->name = peek(lx, 0) == '.' && is(peek(lx, 1), WORD | HIGH);
+	lx->name = end - p > 1 && p[0] == '.' && is(p[1], WORD | HIGH);
 	if (!high && !out->after_dot && !lx->name)
 		out->kw = (uint16_t)kw_find(out->text, end);
 }
@@ -319,23 +327,24 @@ __attribute__((noinline)) static void read_number(struct lex *lx, struct token *
 	}
 }
 
-/* N'..', x'..', b'..': at the character before a quote. */
-__attribute__((noinline)) static bool read_lettered_string(struct lex *lx, struct token *out)
+/* At the character before a quote: N'..', x'..', b'..', or a word of one character. */
+__attribute__((noinline)) static void read_before_quote(struct lex *lx, struct token *out)
 {
 	uint8_t letter = *lx->p | 0x20;
 
-	if (letter != 'n' && letter != 'x' && letter != 'b')
-		return false;
+	if (letter != 'n' && letter != 'x' && letter != 'b') {
+		read_word(lx, out);
+		return;
+	}
 	lx->p++;
 	read_string(lx, out);
 	out->decorated = true;
 	if (letter == 'n')
-		return true;
+		return;
 	out->type = letter == 'x' ? TOK_HEX : TOK_BITS;
 	for (size_t i = 0; i < out->text.n; i++)
 		if (letter == 'x' ? !is(out->text.p[i], XDIGIT) : (out->text.p[i] & 0xfe) != '0')
 			lx->bad = true;
-	return true;
 }
 
 /* At an @. */
@@ -428,36 +437,59 @@ __attribute__((noinline)) static void read_punctuation(struct lex *lx, struct to
 	lx->p++;
 }
 
-void lex_next(struct lex *lx, struct token *out)
+/* The rest of lex_next, from the token's first byte on. All that it calls it calls last: most tokens are words, for which
+ * this is the whole way. */
+static void read_token(struct lex *lx, struct token *out, bool spaced)
 {
-	const uint8_t *begin = lx->p;
-	bool dot = lx->dot, name = lx->name;
+	const uint8_t *p = lx->p, *end = lx->end;
+	bool name = lx->name;
 
-	skip_blanks(lx);
-	if (lx->p < lx->end && is(*lx->p, REMARK))
-		skip_comments(lx);
-	bool spaced = lx->p != begin;
-	*out = (struct token){.spaced = spaced, .after_dot = dot && !spaced, .at = lx->p};
+	*out = (struct token){.spaced = spaced, .after_dot = lx->dot && !spaced, .at = p};
 	lx->dot = lx->name = false;
-	if (lx->p == lx->end) {
+	if (p == end) {
 		lx->bad |= lx->in_exec;
 		return;
 	}
 	lx->started = true;
-	uint8_t c = *lx->p;
-	if (is(c, HIGH) || (is(c, WORD) && (!is(c, DIGIT) || out->after_dot))) {
-		if (peek(lx, 1) != '\'' || out->after_dot || !read_lettered_string(lx, out))
+	unsigned class = class_of[*p];
+	if ((class & (WORD | HIGH)) && (!(class & DIGIT) || out->after_dot)) {
+		if (end - p >= 2 && p[1] == '\'' && !out->after_dot)
+			read_before_quote(lx, out);
+		else
 			read_word(lx, out);
-	} else if (is(c, SINGLE)) {
-		out->type = c;
-		out->text = slice_of(lx->p++, 1);
-	} else if (is(c, DIGIT)) {
-		read_number(lx, out);
-	} else if (c == '.' && is(peek(lx, 1), DIGIT) && !name) {
-		lx->p++;
+	} else if ((class & SINGLE) || (*p == '.' && (name || !is(peek(lx, 1), DIGIT)))) {
+		out->type = *p;
+		out->text = slice_of(p, 1);
+		lx->p = p + 1;
+		lx->dot = *p == '.';
+	} else if (*p == '.') {
+		lx->p = p + 1;
 		read_fraction(lx, out);
+	} else if (class & DIGIT) {
+		read_number(lx, out);
 	} else {
 		read_punctuation(lx, out);
-		lx->dot = out->type == '.';
 	}
+}
+
+__attribute__((noinline)) static void read_behind_comments(struct lex *lx, struct token *out, bool spaced)
+{
+	const uint8_t *begin = lx->p;
+
+	skip_comments(lx);
+	read_token(lx, out, spaced || lx->p != begin);
+}
+
+void lex_next(struct lex *lx, struct token *out)
+{
+	const uint8_t *p = lx->p, *end = lx->end;
+
+	while (p < end && is(*p, BLANK))
+		p++;
+	bool spaced = p != lx->p;
+	lx->p = p;
+	if (p < end && is(*p, REMARK))
+		read_behind_comments(lx, out, spaced);
+	else
+		read_token(lx, out, spaced);
 }
