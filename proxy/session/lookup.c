@@ -111,7 +111,7 @@ bool lookup_try(struct session *s)
 	    c->stmt.scope == SQL_SCOPE_NONE || c->code == COM_STMT_PREPARE)
 		return false;
 	if (c->stmt.hint != SQL_HINT_NONE || (c->stmt.flags & SQLF_MULTI) || s->pinned || catalog == NULL) {
-		c->found.fence_primary = catalog == NULL && others_may_write(s);
+		c->found.fence_primary = (s->pinned || catalog == NULL) && others_may_write(s);
 		return false;
 	}
 	if (c->ps != NULL)
