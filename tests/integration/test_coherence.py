@@ -215,6 +215,8 @@ QUIET = ("redis_hangs", "redis_is_flushed", "redis_is_full", "redis_evicts", "re
 
 def run_faults(lab, proxies, names, reads, may_lose=0):
     faults = Faults(lab, proxies)
+    for proxy in proxies:
+        assert proxy.reload({"cache": {"timeout": "5ms"}})
     clients = Clients(lab, proxies, reads, may_lose=may_lose)
     try:
         for name in names:

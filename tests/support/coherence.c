@@ -25,304 +25,18 @@ static unsigned server_port[SERVERS], nservers;
 static uint64_t want_reads = 20000;
 static atomic_uint_fast64_t reads, writes, rollbacks, stale, unjudged, by_shape[SHAPES];
 static atomic_bool quiet;
+static atomic_int only = -1; /* the proxy that all writes go through now: others know nothing of them; -1: any */
 static pthread_mutex_t telling = PTHREAD_MUTEX_INITIALIZER;
-
-/* --- writing ------------------------------------------------------------------------------------------------------ */
-
-static int64_t some_expiry(struct client *c)
-{
-	int64_t t = (int64_t)wall();
-	unsigned n = draw(c, 10);
-
-	return n == 0 ? t - 100 : n == 1 ? t + 1 + (int64_t)draw(c, 3) : t + 86400;
-}
-
-static void say_values(struct client *c, struct statement *s, const struct group *g, const struct key *k,
-		       uint64_t version, int64_t expires)
-{
-	say(s, "(?, ?, ?, FROM_UNIXTIME(?))");
-	give_key(c, s, g, k);
-	give_number(s, g->member);
-	give_number(s, (long long)version);
-	give_number(s, (long long)expires);
-}
-
-static void write_insert(struct client *c, struct group *g, struct plan *p, struct statement *s, uint64_t version)
-{
-	unsigned k = draw(c, KEYS), n = draw(c, 3) == 0 ? 2 : 1;
-	bool any = current(p, g, k)->exists || (n == 2 && current(p, g, (k + 1) % KEYS)->exists);
-	bool replace = draw(c, 2) == 0;
-	int64_t expires = some_expiry(c);
-
-	say(s, "%s INTO %s (%s, member_id, version, expires_at) VALUES ", any && replace ? "REPLACE" : "INSERT",
-	    tables[g->table].name, tables[g->table].key);
-	for (unsigned i = 0; i < n; i++) {
-		say(s, i > 0 ? ", " : "");
-		say_values(c, s, g, &g->keys[(k + i) % KEYS], version, expires);
-		plan_state(p, (k + i) % KEYS, true, version, expires);
-	}
-	if (any && !replace)
-		say(s, " ON DUPLICATE KEY UPDATE version = VALUES(version), expires_at = VALUES(expires_at)");
-}
-
-/* WHERE for one key, several, or the whole group; returns how many keys from *k on it names. */
-static unsigned say_where(struct client *c, const struct group *g, struct statement *s, unsigned *k)
-{
-	unsigned form = draw(c, 60), n = 1;
-
-	*k = draw(c, KEYS);
-	if (form == 0) {
-		*k = 0;
-		say(s, " WHERE member_id = ?");
-		give_number(s, g->member);
-		return KEYS;
-	}
-	say(s, " WHERE %s %s ?", tables[g->table].key, form < 15 ? "IN (" : "=");
-	give_key(c, s, g, &g->keys[*k]);
-	if (form < 15) {
-		for (; n < 3; n++) {
-			say(s, ", ?");
-			give_key(c, s, g, &g->keys[(*k + n) % KEYS]);
-		}
-		say(s, ")");
-	} else if (form < 20) {
-		say(s, " AND member_id = ?");
-		give_number(s, g->member);
-	}
-	return n;
-}
-
-static void write_update(struct client *c, struct group *g, struct plan *p, struct statement *s, uint64_t version)
-{
-	int64_t expires = some_expiry(c);
-	unsigned k, n;
-
-	say(s, "UPDATE %s SET version = ?, expires_at = FROM_UNIXTIME(?)", tables[g->table].name);
-	give_number(s, (long long)version);
-	give_number(s, (long long)expires);
-	n = say_where(c, g, s, &k);
-	for (unsigned i = 0; i < n; i++)
-		if (current(p, g, (k + i) % KEYS)->exists)
-			plan_state(p, (k + i) % KEYS, true, version, expires);
-}
-
-static void write_delete(struct client *c, struct group *g, struct plan *p, struct statement *s, uint64_t version)
-{
-	unsigned k, n;
-
-	say(s, "DELETE FROM %s", tables[g->table].name);
-	n = say_where(c, g, s, &k);
-	for (unsigned i = 0; i < n; i++)
-		if (current(p, g, (k + i) % KEYS)->exists)
-			plan_state(p, (k + i) % KEYS, false, version, 0);
-}
-
-/* A row gets another key: one entry becomes old, and another one's absence too. */
-static void write_rename(struct client *c, struct group *g, struct plan *p, struct statement *s, uint64_t version)
-{
-	unsigned from = draw(c, KEYS), to = (from + 1 + draw(c, KEYS - 1)) % KEYS;
-	const struct state old = *current(p, g, from);
-
-	if (!old.exists || current(p, g, to)->exists) {
-		write_update(c, g, p, s, version);
-		return;
-	}
-	say(s, "UPDATE %s SET %s = ?, version = ? WHERE %s = ?", tables[g->table].name, tables[g->table].key,
-	    tables[g->table].key);
-	give_key(c, s, g, &g->keys[to]);
-	give_number(s, (long long)version);
-	give_key(c, s, g, &g->keys[from]);
-	plan_state(p, from, false, version, 0);
-	plan_state(p, to, true, version, old.expires);
-}
-
-static void some_write(struct client *c, struct group *g, struct plan *p, struct statement *s)
-{
-	uint64_t version = ++g->version;
-	unsigned n = draw(c, 60);
-
-	*s = (struct statement){0};
-	if (n < 21)
-		write_insert(c, g, p, s, version);
-	else if (n < 47)
-		write_update(c, g, p, s, version);
-	else if (n < 59)
-		write_delete(c, g, p, s, version);
-	else
-		write_rename(c, g, p, s, version);
-	as_text(s, p->what, sizeof p->what);
-}
-
-static void write_once(struct client *c, struct link *l, struct group *g)
-{
-	struct plan p = {0};
-	struct statement s;
-	struct answer a;
-
-	some_write(c, g, &p, &s);
-	plan_begins(&p, g, l->proxy);
-	plan_ends(&p, g, outcome_of(run(c, l, &s, &a)));
-	atomic_fetch_add(&writes, 1);
-}
-
-/* Inside a transaction its own writes are seen, and nobody else writes this group. */
-static void read_own(struct client *c, struct link *l, struct group *g, const struct plan *p)
-{
-	unsigned k = draw(c, KEYS);
-	const struct state *want = current(p, g, k);
-	struct statement s = {0};
-	struct answer a;
-
-	say(&s, "SELECT version FROM %s WHERE %s = ?", tables[g->table].name, tables[g->table].key);
-	give_key(c, &s, g, &g->keys[k]);
-	if (run(c, l, &s, &a) != 0)
-		return;
-	atomic_fetch_add(&reads, 1);
-	atomic_fetch_add(&by_shape[OWN], 1);
-	if (a.rows == want->exists && (a.rows == 0 || strtoull(a.cell[0][0], NULL, 10) == want->version))
-		return;
-	if (atomic_fetch_add(&stale, 1) >= TOLD)
-		return;
-	pthread_mutex_lock(&telling);
-	printf("# STALE in its own transaction, proxy %u, key %s: %s, not %" PRIu64 "\n", l->proxy, g->keys[k].name,
-	       a.rows > 0 ? a.cell[0][0] : "no row", want->exists ? want->version : 0);
-	tell_group(g);
-	pthread_mutex_unlock(&telling);
-}
-
-/* Returns false when the transaction is over by itself. */
-static bool write_part(struct client *c, struct link *l, struct group *g, struct plan *p)
-{
-	struct plan before = *p;
-	struct statement s;
-	struct answer a;
-	bool savepoint = draw(c, 6) == 0;
-
-	if (savepoint && run_plain(l, "SAVEPOINT here") != 0)
-		return false;
-	some_write(c, g, p, &s);
-	if (run(c, l, &s, &a) != 0)
-		return false;
-	if (savepoint) {
-		if (run_plain(l, "ROLLBACK TO SAVEPOINT here") != 0)
-			return false;
-		*p = before;
-	}
-	if (draw(c, 2) == 0)
-		read_own(c, l, g, p);
-	return l->my != NULL;
-}
-
-static void write_transaction(struct client *c, struct link *l, struct group *g)
-{
-	bool by_mode = draw(c, 4) == 0, good;
-	struct plan p = {0};
-
-	if (run_plain(l, by_mode ? "SET autocommit = 0" : draw(c, 2) ? "BEGIN" : "START TRANSACTION") != 0)
-		return;
-	good = write_part(c, l, g, &p);
-	for (unsigned i = draw(c, 3); good && i > 0; i--)
-		good = write_part(c, l, g, &p);
-	if (l->my == NULL)
-		return; /* gone, and the transaction with it */
-	if (!good || draw(c, 4) == 0) {
-		run_plain(l, "ROLLBACK");
-		atomic_fetch_add(&rollbacks, 1);
-	} else {
-		memmove(p.what + 8, p.what, sizeof p.what - 9);
-		memcpy(p.what, "COMMIT: ", 8);
-		plan_begins(&p, g, l->proxy);
-		plan_ends(&p, g, outcome_of(run_plain(l, "COMMIT")));
-		atomic_fetch_add(&writes, 1);
-	}
-	if (by_mode && l->my != NULL)
-		run_plain(l, "SET autocommit = 1");
-}
-
-static struct group *lock_some_group(struct client *c)
-{
-	struct group *g = &groups[draw(c, draw(c, 4) > 0 ? GROUPS : HOT)];
-
-	if (pthread_mutex_trylock(&g->writing) != 0)
-		return NULL;
-	if (!g->retired)
-		return g;
-	pthread_mutex_unlock(&g->writing);
-	return NULL;
-}
-
-/* All rows of a table go at once. */
-static void truncate_sessions(struct client *c, struct link *l)
-{
-	struct plan all = {0};
-
-	for (unsigned k = 0; k < KEYS; k++)
-		plan_state(&all, k, false, 0, 0);
-	snprintf(all.what, sizeof all.what, "TRUNCATE");
-	for (unsigned i = SESSIONS; i < GROUPS; i += TABLES) {
-		pthread_mutex_lock(&groups[i].writing);
-		plan_begins(&all, &groups[i], l->proxy);
-		groups[i].unchecked |= groups[i].retired; /* what is not known yet may come before or after */
-	}
-	const char *text = draw(c, 2) ? "TRUNCATE TABLE coherence_session" : "TRUNCATE coherence_session";
-	enum outcome outcome = outcome_of(run_plain(l, text));
-	for (unsigned i = SESSIONS; i < GROUPS; i += TABLES) {
-		plan_ends(&all, &groups[i], outcome);
-		pthread_mutex_unlock(&groups[i].writing);
-	}
-	atomic_fetch_add(&writes, 1);
-}
-
-static void write_definition(struct client *c, struct link *l)
-{
-	struct statement s = {0};
-	struct answer a;
-
-	say(&s, "ALTER TABLE coherence_token COMMENT = 'turn %u'", draw(c, 1000));
-	run_text(l, &s, &a);
-}
-
-static void *writer(void *arg)
-{
-	struct client *c = arg;
-
-	mysql_thread_init();
-	while (!atomic_load(&stop)) {
-		if (atomic_load(&quiet) || atomic_load(&reads) < READS_A_WRITE * atomic_load(&writes)) {
-			nap(1);
-			continue;
-		}
-		unsigned rare = draw(c, 2000);
-		struct group *g = rare < 4 ? NULL : lock_some_group(c);
-		if (g == NULL && rare >= 4)
-			continue;
-		struct link *l = link_of(c, g != NULL && g->owner >= 0 ? (unsigned)g->owner : draw(c, nproxies));
-		if (l != NULL && rare < 3)
-			truncate_sessions(c, l);
-		else if (l != NULL && rare == 3)
-			write_definition(c, l);
-		else if (l != NULL && draw(c, 4) == 0)
-			write_transaction(c, l, g);
-		else if (l != NULL)
-			write_once(c, l, g);
-		if (g != NULL)
-			pthread_mutex_unlock(&g->writing);
-	}
-	for (unsigned i = 0; i < nproxies; i++)
-		link_close(&c->links[i]);
-	mysql_thread_end();
-	return NULL;
-}
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
 enum shape {
-	ALL_COLUMNS, VERSION, COUNT, UNEXPIRED, COUNT_UNEXPIRED, REVERSED,
+	ALL_COLUMNS, VERSION, COUNT, UNEXPIRED, COUNT_UNEXPIRED, REVERSED, SLOW,
 	BY_KEY, /* those before are */
 	BY_MEMBER = BY_KEY, BY_SEVERAL, READ_ONLY
 };
 static const char *const shape_names[SHAPES] = {
-	"select *", "version", "count(*)", "unexpired", "count unexpired", "reversed", "by member", "several keys",
+	"select *", "version", "count(*)", "unexpired", "count unexpired", "reversed", "slow", "by member", "several keys",
 	"read only transaction", [OWN] = "own transaction"
 };
 
@@ -344,7 +58,8 @@ static bool is_timed(enum shape shape)
 
 static void say_question(struct client *c, const struct question *q, struct statement *s)
 {
-	static const char *const what[] = {"*", "version", "COUNT(*)", "version, member_id", "COUNT(*)", "version"};
+	static const char *const what[] = {"*", "version", "COUNT(*)", "version, member_id", "COUNT(*)", "version",
+					  "version, LENGTH(SHA2(REPEAT(member_id, 1000000), 512))"};
 	const char *table = tables[q->g->table].name, *key = tables[q->g->table].key;
 
 	if (q->shape >= BY_KEY) {
@@ -487,13 +202,330 @@ static void judge(struct client *c, struct question *q, const struct statement *
 	tell(c, q, q->text);
 }
 
+/* --- writing ------------------------------------------------------------------------------------------------------ */
+
+static int64_t some_expiry(struct client *c)
+{
+	int64_t t = (int64_t)wall();
+	unsigned n = draw(c, 10);
+
+	return n == 0 ? t - 100 : n == 1 ? t + 1 + (int64_t)draw(c, 3) : t + 86400;
+}
+
+static void say_values(struct client *c, struct statement *s, const struct group *g, const struct key *k,
+		       uint64_t version, int64_t expires)
+{
+	say(s, "(?, ?, ?, FROM_UNIXTIME(?))");
+	give_key(c, s, g, k);
+	give_number(s, g->member);
+	give_number(s, (long long)version);
+	give_number(s, (long long)expires);
+}
+
+static void write_insert(struct client *c, struct group *g, struct plan *p, struct statement *s, uint64_t version)
+{
+	unsigned k = draw(c, KEYS), n = draw(c, 3) == 0 ? 2 : 1;
+	bool any = current(p, g, k)->exists || (n == 2 && current(p, g, (k + 1) % KEYS)->exists);
+	bool replace = draw(c, 2) == 0;
+	int64_t expires = some_expiry(c);
+
+	say(s, "%s INTO %s (%s, member_id, version, expires_at) VALUES ", any && replace ? "REPLACE" : "INSERT",
+	    tables[g->table].name, tables[g->table].key);
+	for (unsigned i = 0; i < n; i++) {
+		say(s, i > 0 ? ", " : "");
+		say_values(c, s, g, &g->keys[(k + i) % KEYS], version, expires);
+		plan_state(p, (k + i) % KEYS, true, version, expires);
+	}
+	if (any && !replace)
+		say(s, " ON DUPLICATE KEY UPDATE version = VALUES(version), expires_at = VALUES(expires_at)");
+}
+
+/* WHERE for one key, several, or the whole group; returns how many keys from *k on it names. */
+static unsigned say_where(struct client *c, const struct group *g, struct statement *s, unsigned *k)
+{
+	unsigned form = draw(c, 60), n = 1;
+
+	*k = draw(c, KEYS);
+	if (form == 0) {
+		*k = 0;
+		say(s, " WHERE member_id = ?");
+		give_number(s, g->member);
+		return KEYS;
+	}
+	say(s, " WHERE %s %s ?", tables[g->table].key, form < 15 ? "IN (" : "=");
+	give_key(c, s, g, &g->keys[*k]);
+	if (form < 15) {
+		for (; n < 3; n++) {
+			say(s, ", ?");
+			give_key(c, s, g, &g->keys[(*k + n) % KEYS]);
+		}
+		say(s, ")");
+	} else if (form < 20) {
+		say(s, " AND member_id = ?");
+		give_number(s, g->member);
+	}
+	return n;
+}
+
+static void write_update(struct client *c, struct group *g, struct plan *p, struct statement *s, uint64_t version)
+{
+	int64_t expires = some_expiry(c);
+	unsigned k, n;
+
+	say(s, "UPDATE %s SET version = ?, expires_at = FROM_UNIXTIME(?)", tables[g->table].name);
+	give_number(s, (long long)version);
+	give_number(s, (long long)expires);
+	n = say_where(c, g, s, &k);
+	for (unsigned i = 0; i < n; i++)
+		if (current(p, g, (k + i) % KEYS)->exists)
+			plan_state(p, (k + i) % KEYS, true, version, expires);
+}
+
+static void write_delete(struct client *c, struct group *g, struct plan *p, struct statement *s, uint64_t version)
+{
+	unsigned k, n;
+
+	say(s, "DELETE FROM %s", tables[g->table].name);
+	n = say_where(c, g, s, &k);
+	for (unsigned i = 0; i < n; i++)
+		if (current(p, g, (k + i) % KEYS)->exists)
+			plan_state(p, (k + i) % KEYS, false, version, 0);
+}
+
+/* A row gets another key: one entry becomes old, and another one's absence too. */
+static void write_rename(struct client *c, struct group *g, struct plan *p, struct statement *s, uint64_t version)
+{
+	unsigned from = draw(c, KEYS), to = (from + 1 + draw(c, KEYS - 1)) % KEYS;
+	const struct state old = *current(p, g, from);
+
+	if (!old.exists || current(p, g, to)->exists) {
+		write_update(c, g, p, s, version);
+		return;
+	}
+	say(s, "UPDATE %s SET %s = ?, version = ? WHERE %s = ?", tables[g->table].name, tables[g->table].key,
+	    tables[g->table].key);
+	give_key(c, s, g, &g->keys[to]);
+	give_number(s, (long long)version);
+	give_key(c, s, g, &g->keys[from]);
+	plan_state(p, from, false, version, 0);
+	plan_state(p, to, true, version, old.expires);
+}
+
+static void some_write(struct client *c, struct group *g, struct plan *p, struct statement *s)
+{
+	uint64_t version = ++g->version;
+	unsigned n = draw(c, 60);
+
+	*s = (struct statement){0};
+	if (n < 21)
+		write_insert(c, g, p, s, version);
+	else if (n < 47)
+		write_update(c, g, p, s, version);
+	else if (n < 59)
+		write_delete(c, g, p, s, version);
+	else
+		write_rename(c, g, p, s, version);
+	as_text(s, p->what, sizeof p->what);
+}
+
+static void write_once(struct client *c, struct link *l, struct group *g)
+{
+	struct plan p = {0};
+	struct statement s;
+	struct answer a;
+
+	some_write(c, g, &p, &s);
+	plan_begins(&p, g, l->proxy);
+	plan_ends(&p, g, outcome_of(run(c, l, &s, &a)));
+	atomic_fetch_add(&writes, 1);
+}
+
+/* A slow read that began before the write must not leave its answer in the cache after it. */
+static void write_racing(struct client *c, struct link *l, struct group *g)
+{
+	struct question q = {.g = g, .shape = SLOW, .key = draw(c, KEYS), .proxy = draw(c, nproxies)};
+	struct link *other = link_to(c, &c->spare, q.proxy);
+	struct statement s = {0};
+	char sql[2 * TEXT];
+
+	if (other == NULL)
+		return;
+	say_question(c, &q, &s);
+	as_text(&s, sql, sizeof sql);
+	begin_question(&q);
+	bool sent = mysql_send_query(other->my, sql, strlen(sql)) == 0;
+	write_once(c, l, g);
+	if (!sent || mysql_read_query_result(other->my) != 0)
+		failed(other, &s, mysql_errno(other->my), mysql_error(other->my));
+	else if (take_result(other, &s, &q.a) == 0)
+		judge(c, &q, &s);
+	for (q.proxy = 0; q.proxy < nproxies; q.proxy++) {
+		if ((other = link_of(c, q.proxy)) == NULL)
+			return;
+		begin_question(&q);
+		if (run_text(other, &s, &q.a) == 0)
+			judge(c, &q, &s);
+	}
+}
+
+/* Inside a transaction its own writes are seen, and nobody else writes this group. */
+static void read_own(struct client *c, struct link *l, struct group *g, const struct plan *p)
+{
+	unsigned k = draw(c, KEYS);
+	const struct state *want = current(p, g, k);
+	struct statement s = {0};
+	struct answer a;
+
+	say(&s, "SELECT version FROM %s WHERE %s = ?", tables[g->table].name, tables[g->table].key);
+	give_key(c, &s, g, &g->keys[k]);
+	if (run(c, l, &s, &a) != 0)
+		return;
+	atomic_fetch_add(&reads, 1);
+	atomic_fetch_add(&by_shape[OWN], 1);
+	if (a.rows == want->exists && (a.rows == 0 || strtoull(a.cell[0][0], NULL, 10) == want->version))
+		return;
+	if (atomic_fetch_add(&stale, 1) >= TOLD)
+		return;
+	pthread_mutex_lock(&telling);
+	printf("# STALE in its own transaction, proxy %u, key %s: %s, not %" PRIu64 "\n", l->proxy, g->keys[k].name,
+	       a.rows > 0 ? a.cell[0][0] : "no row", want->exists ? want->version : 0);
+	tell_group(g);
+	pthread_mutex_unlock(&telling);
+}
+
+/* Returns false when the transaction is over by itself. */
+static bool write_part(struct client *c, struct link *l, struct group *g, struct plan *p)
+{
+	struct plan before = *p;
+	struct statement s;
+	struct answer a;
+	bool savepoint = draw(c, 6) == 0;
+
+	if (savepoint && run_plain(l, "SAVEPOINT here") != 0)
+		return false;
+	some_write(c, g, p, &s);
+	if (run(c, l, &s, &a) != 0)
+		return false;
+	if (savepoint) {
+		if (run_plain(l, "ROLLBACK TO SAVEPOINT here") != 0)
+			return false;
+		*p = before;
+	}
+	if (draw(c, 2) == 0)
+		read_own(c, l, g, p);
+	return l->my != NULL;
+}
+
+static void write_transaction(struct client *c, struct link *l, struct group *g)
+{
+	bool by_mode = draw(c, 4) == 0, good;
+	struct plan p = {0};
+
+	if (run_plain(l, by_mode ? "SET autocommit = 0" : draw(c, 2) ? "BEGIN" : "START TRANSACTION") != 0)
+		return;
+	good = write_part(c, l, g, &p);
+	for (unsigned i = draw(c, 3); good && i > 0; i--)
+		good = write_part(c, l, g, &p);
+	if (l->my == NULL)
+		return; /* gone, and the transaction with it */
+	if (!good || draw(c, 4) == 0) {
+		run_plain(l, "ROLLBACK");
+		atomic_fetch_add(&rollbacks, 1);
+	} else {
+		memmove(p.what + 8, p.what, sizeof p.what - 9);
+		memcpy(p.what, "COMMIT: ", 8);
+		plan_begins(&p, g, l->proxy);
+		plan_ends(&p, g, outcome_of(run_plain(l, "COMMIT")));
+		atomic_fetch_add(&writes, 1);
+	}
+	if (by_mode && l->my != NULL)
+		run_plain(l, "SET autocommit = 1");
+}
+
+static struct group *lock_some_group(struct client *c)
+{
+	struct group *g = &groups[draw(c, draw(c, 4) > 0 ? GROUPS : HOT)];
+
+	if (pthread_mutex_trylock(&g->writing) != 0)
+		return NULL;
+	if (!g->retired && (g->owner < 0 || atomic_load(&only) < 0 || g->owner == atomic_load(&only)))
+		return g;
+	pthread_mutex_unlock(&g->writing);
+	return NULL;
+}
+
+/* All rows of a table go at once. */
+static void truncate_sessions(struct client *c, struct link *l)
+{
+	struct plan all = {0};
+
+	for (unsigned k = 0; k < KEYS; k++)
+		plan_state(&all, k, false, 0, 0);
+	snprintf(all.what, sizeof all.what, "TRUNCATE");
+	for (unsigned i = SESSIONS; i < GROUPS; i += TABLES) {
+		pthread_mutex_lock(&groups[i].writing);
+		plan_begins(&all, &groups[i], l->proxy);
+		groups[i].unchecked |= groups[i].retired; /* what is not known yet may come before or after */
+	}
+	const char *text = draw(c, 2) ? "TRUNCATE TABLE coherence_session" : "TRUNCATE coherence_session";
+	enum outcome outcome = outcome_of(run_plain(l, text));
+	for (unsigned i = SESSIONS; i < GROUPS; i += TABLES) {
+		plan_ends(&all, &groups[i], outcome);
+		pthread_mutex_unlock(&groups[i].writing);
+	}
+	atomic_fetch_add(&writes, 1);
+}
+
+static void write_definition(struct client *c, struct link *l)
+{
+	struct statement s = {0};
+	struct answer a;
+
+	say(&s, "ALTER TABLE coherence_token COMMENT = 'turn %u'", draw(c, 1000));
+	run_text(l, &s, &a);
+}
+
+static void *writer(void *arg)
+{
+	struct client *c = arg;
+
+	mysql_thread_init();
+	while (!atomic_load(&stop)) {
+		if (atomic_load(&quiet) || atomic_load(&reads) < READS_A_WRITE * atomic_load(&writes)) {
+			nap(1);
+			continue;
+		}
+		unsigned rare = draw(c, 2000);
+		struct group *g = rare < 4 ? NULL : lock_some_group(c);
+		if (g == NULL && rare >= 4)
+			continue;
+		int by = g != NULL && g->owner >= 0 ? g->owner : atomic_load(&only);
+		struct link *l = link_of(c, by >= 0 ? (unsigned)by : draw(c, nproxies));
+		if (l != NULL && rare < 3)
+			truncate_sessions(c, l);
+		else if (l != NULL && rare == 3)
+			write_definition(c, l);
+		else if (l != NULL && draw(c, 4) == 0)
+			write_transaction(c, l, g);
+		else if (l != NULL && draw(c, 20) == 0)
+			write_racing(c, l, g);
+		else if (l != NULL)
+			write_once(c, l, g);
+		if (g != NULL)
+			pthread_mutex_unlock(&g->writing);
+	}
+	client_close(c);
+	mysql_thread_end();
+	return NULL;
+}
+
 static void read_once(struct client *c)
 {
 	struct question q = {.g = &groups[draw(c, draw(c, 3) == 0 ? GROUPS : HOT)], .key = draw(c, KEYS)};
 	struct statement s = {0};
 	struct link *l;
 
-	q.shape = draw(c, 50) == 0 ? BY_MEMBER + draw(c, 3) : draw(c, BY_KEY);
+	q.shape = draw(c, 50) == 0 ? BY_MEMBER + draw(c, 3) : draw(c, SLOW);
 	/* Forms that are not cached are not known to be exact through another proxy than the one written through. */
 	if (q.g->owner < 0 && (q.shape >= BY_KEY || (q.g->table == SESSIONS && is_timed(q.shape))))
 		q.shape = VERSION;
@@ -518,8 +550,7 @@ static void *reader(void *arg)
 	mysql_thread_init();
 	while (!atomic_load(&stop))
 		read_once(c);
-	for (unsigned i = 0; i < nproxies; i++)
-		link_close(&c->links[i]);
+	client_close(c);
 	mysql_thread_end();
 	return NULL;
 }
@@ -541,6 +572,7 @@ static void *weather(void *arg)
 		}
 		nap(500 + draw(c, 1500));
 		atomic_store(&quiet, draw(c, 3) == 0);
+		atomic_store(&only, draw(c, 2) == 0 ? -1 : (int)draw(c, nproxies));
 	}
 	if (my != NULL)
 		mysql_close(my);

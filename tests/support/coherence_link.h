@@ -34,7 +34,7 @@ struct link {
 struct client {
 	pthread_t thread;
 	unsigned seed;
-	struct link links[PROXIES];
+	struct link links[PROXIES], spare;
 };
 
 struct arg {
@@ -180,16 +180,12 @@ static unsigned failed(struct link *l, const struct statement *s, unsigned code,
 	return code;
 }
 
-static unsigned run_text(struct link *l, const struct statement *s, struct answer *a)
+static unsigned take_result(struct link *l, const struct statement *s, struct answer *a)
 {
-	char sql[2 * TEXT];
 	MYSQL_RES *res;
 	MYSQL_ROW row;
 
 	*a = (struct answer){0};
-	as_text(s, sql, sizeof sql);
-	if (mysql_query(l->my, sql) != 0)
-		return failed(l, s, mysql_errno(l->my), mysql_error(l->my));
 	if ((res = mysql_store_result(l->my)) == NULL)
 		return mysql_errno(l->my) != 0 ? failed(l, s, mysql_errno(l->my), mysql_error(l->my)) : 0;
 	a->columns = mysql_num_fields(res);
@@ -198,6 +194,16 @@ static unsigned run_text(struct link *l, const struct statement *s, struct answe
 			snprintf(a->cell[a->rows][i], CELL, "%s", row[i] != NULL ? row[i] : "NULL");
 	mysql_free_result(res);
 	return 0;
+}
+
+static unsigned run_text(struct link *l, const struct statement *s, struct answer *a)
+{
+	char sql[2 * TEXT];
+
+	as_text(s, sql, sizeof sql);
+	if (mysql_query(l->my, sql) != 0)
+		return failed(l, s, mysql_errno(l->my), mysql_error(l->my));
+	return take_result(l, s, a);
 }
 
 static MYSQL_STMT *prepare(struct link *l, const struct statement *s)
@@ -284,10 +290,10 @@ static unsigned run_prepared(struct link *l, const struct statement *s, struct a
 }
 
 /* Waits until the proxy takes connections; NULL when it does not and must. */
-static struct link *link_of(struct client *c, unsigned proxy)
+static struct link *link_to(struct client *c, struct link *l, unsigned proxy)
 {
-	struct link *l = &c->links[proxy];
-
+	if (l->proxy != proxy)
+		link_close(l);
 	l->proxy = proxy;
 	if (l->my != NULL && draw(c, 200) == 0)
 		link_close(l); /* a new session */
@@ -299,6 +305,18 @@ static struct link *link_of(struct client *c, unsigned proxy)
 		nap(20);
 	}
 	return l->my != NULL ? l : NULL;
+}
+
+static struct link *link_of(struct client *c, unsigned proxy)
+{
+	return link_to(c, &c->links[proxy], proxy);
+}
+
+static void client_close(struct client *c)
+{
+	for (unsigned i = 0; i < nproxies; i++)
+		link_close(&c->links[i]);
+	link_close(&c->spare);
 }
 
 static unsigned run(struct client *c, struct link *l, const struct statement *s, struct answer *a)
