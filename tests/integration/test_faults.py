@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Servers, Redis and the proxy itself die, hang, are cut off, drained and switched, under load: what clients see of it."""
+"""Servers, Redis and the proxy itself die, hang, are drained and switched, under load: what clients see of it."""
 import signal
 import statistics
 import threading
@@ -14,7 +14,7 @@ READ = "SELECT title FROM articles WHERE id = 7"
 
 
 class Load:
-    """Clients that repeat `work(connection, number)` until the end of a with block; its errors and durations are kept."""
+    """Clients that repeat `work(connection, number)` until the end of a with block; errors and durations are kept."""
 
     def __init__(self, proxy, clients, work, **connect):
         self.proxy, self.work, self.connect = proxy, work, connect
@@ -203,7 +203,8 @@ def primary_killed(lab):
             with proxy.connect() as late:  # newcomers read, too
                 assert rows(late, READ) == [("Article 7",)]
             lab.primary.up()
-            wait_until(lambda: rows(writer, "UPDATE members SET name = 'after' WHERE id = 3") == [], "writes work again")
+            wait_until(lambda: rows(writer, "UPDATE members SET name = 'after' WHERE id = 3") == [],
+                       "writes work again")
             assert value(writer, "SELECT name FROM members WHERE id = 3") == "after"
             assert value(writer, "SELECT name FROM members WHERE id = 4") != "lost"
         assert not load.errors, load.errors[:5]
@@ -235,7 +236,8 @@ def test_writes_wait_for_the_primary(lab):
 
 
 def test_primary_hangs(lab):
-    with Proxy(lab, {"proxy": {"primary_wait": "1s", "connect_timeout": "1s"}, "monitor": {"timeout": "500ms"}}) as proxy:
+    with Proxy(lab, {"proxy": {"primary_wait": "1s", "connect_timeout": "1s"},
+                     "monitor": {"timeout": "500ms"}}) as proxy:
         wait_serves(proxy, "replica1", "replica2")
         with Load(proxy, 3, read_some) as load, proxy.connect() as c:
             lab.primary.signal(signal.SIGSTOP)

@@ -52,7 +52,8 @@ def test_pipelined_commands_are_answered_in_order(proxy):
         w.query("CREATE OR REPLACE TABLE piped (n INT)")
         batch = []
         for n in range(150):
-            batch += [command(QUERY, "SELECT %d" % n), command(QUERY, "INSERT INTO piped VALUES (%d)" % n), command(PING),
+            batch += [command(QUERY, "SELECT %d" % n), command(QUERY, "INSERT INTO piped VALUES (%d)" % n),
+                      command(PING),
                       command(QUERY, "SELECT no_such_column_%d" % n), command(QUERY, "SELECT COUNT(*) FROM piped")]
         w.raw(b"".join(batch))
         for n in range(150):
@@ -81,7 +82,8 @@ def test_pipelined_large_answers_to_a_client_that_reads_late(proxy):
 def test_bytes_one_by_one(proxy):
     w = Wire(proxy.port, login=False)
     w.greeting()
-    for data, want in ((packets(w.response("app", None, "app", 45), 1), None), (command(QUERY, "SELECT 'slowly'"), "slowly"),
+    for data, want in ((packets(w.response("app", None, "app", 45), 1), None), (command(QUERY, "SELECT 'slowly'"),
+                                                                                "slowly"),
                        (command(PREPARE, "SELECT ?"), ...)):
         for i in range(len(data)):
             w.raw(data[i:i + 1])
@@ -282,7 +284,8 @@ def descriptors(proxy):
 
 
 def test_slow_reader_of_a_large_result_costs_little_memory(lab, proxy):
-    lab.primary.sql("CREATE OR REPLACE TABLE app.wide (v LONGTEXT)", "INSERT INTO app.wide VALUES (REPEAT('w', 1000000))")
+    lab.primary.sql("CREATE OR REPLACE TABLE app.wide (v LONGTEXT)",
+                    "INSERT INTO app.wide VALUES (REPEAT('w', 1000000))")
     lab.sync()
     with Wire(proxy.port) as w:
         w.value("SELECT COUNT(*) FROM wide")
@@ -413,7 +416,8 @@ def test_change_user(proxy):
         w.query("CREATE TEMPORARY TABLE gone (n INT)")
         number, _, _ = w.prepare("SELECT 1")
         change_user(w, "other", db="scratch")
-        assert w.query("SELECT SUBSTRING_INDEX(USER(), '@', 1), DATABASE(), @mine").rows == [(b"other", b"scratch", None)]
+        assert w.query("SELECT SUBSTRING_INDEX(USER(), '@', 1), DATABASE(), @mine").rows == [(b"other", b"scratch",
+                                                                                              None)]
         assert w.value('SELECT "quoted"') == "quoted"
         assert refused(w.execute, number).code == 1243
         assert refused(w.query, "SELECT * FROM app.gone").code == 1146
@@ -653,7 +657,8 @@ def test_a_session_without_a_schema_is_in_nobody_elses(proxy):
 
 def test_prepared_statement_keeps_its_schema(lab, proxy):
     for db in "app", "scratch":
-        lab.primary.sql("CREATE OR REPLACE TABLE %s.whose (v VARCHAR(20))" % db, "INSERT INTO %s.whose VALUES ('%s')" % (db, db))
+        lab.primary.sql("CREATE OR REPLACE TABLE %s.whose (v VARCHAR(20))" % db,
+                        "INSERT INTO %s.whose VALUES ('%s')" % (db, db))
     lab.sync()
     with Wire(proxy.port) as w:
         first, _, _ = w.prepare("SELECT v FROM whose")

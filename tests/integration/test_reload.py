@@ -107,9 +107,11 @@ def test_term_lets_statements_and_transactions_end(lab):
         rows(open_, "BEGIN")
         rows(open_, "UPDATE members SET name = 'drained' WHERE id = 4")
         answer = []
-        asking = threading.Thread(target=lambda: answer.append(rows(busy, "SELECT SLEEP(1), title FROM articles WHERE id = 7")))
+        asking = threading.Thread(target=lambda: answer.append(rows(busy,
+                "SELECT SLEEP(1), title FROM articles WHERE id = 7")))
         asking.start()
-        wait_until(lambda: any(s.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(1)%'")[0][0]
+        running = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(1)%'"
+        wait_until(lambda: any(s.sql(running)[0][0]
                                for s in [lab.primary] + lab.replicas))
         proxy.process.send_signal(signal.SIGTERM)
         asking.join(LIMIT)
@@ -155,12 +157,15 @@ def test_second_term_ends_at_once(lab):
 
 def test_mistakes_keep_it_from_starting():
     for text, word in (("[proxy]\nlisten = 127.0.0.1:1\nmode = sideways\n[server.a]\naddress = 127.0.0.1:2\n", ":3:"),
-                       ("[proxy]\nlisten 127.0.0.1:1\n", ":2:"), ("[what]\n", ":1:"), ("[server.a]\nrole = auto\n", "address"),
-                       ("[proxy]\nlisten = /no/such/folder/sock\n[server.a]\naddress = 127.0.0.1:2\n", "/no/such/folder/sock")):
+                       ("[proxy]\nlisten 127.0.0.1:1\n", ":2:"), ("[what]\n", ":1:"), ("[server.a]\nrole = auto\n",
+                                                                                       "address"),
+                       ("[proxy]\nlisten = /no/such/folder/sock\n[server.a]\naddress = 127.0.0.1:2\n",
+                        "/no/such/folder/sock")):
         with tempfile.NamedTemporaryFile("w", suffix=".conf") as f:
             f.write(text)
             f.flush()
-            done = subprocess.run([SIDETRACK, "-c", f.name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT, check=False)
+            done = subprocess.run([SIDETRACK, "-c", f.name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  timeout=LIMIT, check=False)
             assert done.returncode == 1 and word in done.stdout.decode(), (text, done)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Session state follows its session over shared server connections; reads are never older than writes; who may log in."""
+"""Session state over shared server connections; reads are never older than writes; who may log in."""
 import threading
 
 import pymysql
@@ -45,7 +45,8 @@ def test_variables_follow(lab, proxy):
         for setting, ask, want in (
                 ("SET NAMES latin1 COLLATE latin1_german2_ci", "SELECT @@collation_connection", "latin1_german2_ci"),
                 ("SET NAMES utf8mb4", "SELECT @@character_set_results", "utf8mb4"),
-                ("SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'", "SELECT @@sql_mode", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"),
+                ("SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'", "SELECT @@sql_mode",
+                 "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"),
                 ("SET time_zone = '-03:30'", "SELECT @@time_zone", "-03:30"),
                 ("SET SESSION group_concat_max_len = 4321", "SELECT @@group_concat_max_len", 4321),
                 ("SET @a = 5, @b := 6", "SELECT @a + @b", 11),

@@ -13,7 +13,8 @@ CAPS = 1 | 4 | 1 << 9 | 1 << 13 | 1 << 15 | 1 << 17 | 1 << 18 | 1 << 19
 MORE_RESULTS, IN_TRANS = 8, 1
 
 QUIT, INIT_DB, QUERY, FIELD_LIST, STATISTICS, PING, CHANGE_USER = 1, 2, 3, 4, 9, 0x0e, 0x11
-PREPARE, EXECUTE, LONG_DATA, CLOSE, RESET, SET_OPTION, FETCH, RESET_CONNECTION = 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1f
+PREPARE, EXECUTE, LONG_DATA, CLOSE, RESET, SET_OPTION, FETCH = 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c
+RESET_CONNECTION = 0x1f
 
 
 class Ended(Exception):
@@ -79,7 +80,8 @@ class Answer:
     """One result: an OK (columns == 0) or rows as raw payloads."""
 
     def __init__(self):
-        self.columns, self.names, self.packets, self.status, self.warnings, self.affected, self.insert_id = 0, [], [], 0, 0, 0, 0
+        self.columns, self.names, self.packets = 0, [], []
+        self.status, self.warnings, self.affected, self.insert_id = 0, 0, 0, 0
 
     @property
     def rows(self):
@@ -164,7 +166,8 @@ class Wire:
 
     def response(self, user, password, db, charset):
         answer = native("lab-" + user if password is None else password, self.salt)
-        body = struct.pack("<IIB23x", self.caps, 1 << 30, charset) + user.encode() + b"\0" + bytes([len(answer)]) + answer
+        body = struct.pack("<IIB23x", self.caps, 1 << 30, charset) + user.encode() + b"\0"
+        body += bytes([len(answer)]) + answer
         return body + (db.encode() + b"\0" if db else b"") + b"mysql_native_password\0"
 
     def login(self, user="app", password=None, db="app", charset=45):
