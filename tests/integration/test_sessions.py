@@ -63,7 +63,8 @@ def test_a_replica_sees_the_state(lab, proxy):
         rows(c, "SET time_zone = '+07:00', sql_mode = 'ANSI_QUOTES', NAMES latin1")
         for n in range(20):
             before = at_replicas(proxy)
-            row = rows(c, 'SELECT FROM_UNIXTIME(0), HEX("title"), COLLATION(\'x\') FROM articles WHERE id = %d' % (n + 1))[0]
+            sql = 'SELECT FROM_UNIXTIME(0), HEX("title"), COLLATION(\'x\') FROM articles WHERE id = %d' % (n + 1)
+            row = rows(c, sql)[0]
             assert str(row[0]) == "1970-01-01 07:00:00" and row[2].startswith("latin1"), row
             assert row[1] == ("Article %d" % (n + 1)).encode().hex().upper()
             assert at_replicas(proxy) == before + 1
