@@ -252,7 +252,8 @@ def test_last_insert_id_over_shared_connections(lab):
                         rows(mine, "SELECT title FROM articles WHERE id = 2")
                     assert value(mine, "SELECT LAST_INSERT_ID()") == told
                     if n % 5 == 0:
-                        rows(mine, "INSERT INTO made (client, n) VALUES (LAST_INSERT_ID() * 0 + %d, -1), (%d, -2)" % (number, number))
+                        pair = number, number
+                        rows(mine, "INSERT INTO made (client, n) VALUES (LAST_INSERT_ID() * 0 + %d, -1), (%d, -2)" % pair)
                         first = value(mine, "SELECT LAST_INSERT_ID() AS id")
                         assert rows(mine, "SELECT client, n FROM made WHERE id = %d" % first) == [(number, -1)]
 
@@ -283,11 +284,13 @@ def test_reads_are_never_older_than_writes(lab):
                     "FOREIGN KEY (pid) REFERENCES parent (id) ON DELETE CASCADE ON UPDATE CASCADE)",
                     "CREATE OR REPLACE TABLE audit (n INT AUTO_INCREMENT PRIMARY KEY, v INT)",
                     "CREATE OR REPLACE VIEW parents AS SELECT id, v FROM parent",
-                    "CREATE OR REPLACE TRIGGER parent_au AFTER UPDATE ON parent FOR EACH ROW INSERT INTO audit (v) VALUES (NEW.v)",
+                    "CREATE OR REPLACE TRIGGER parent_au AFTER UPDATE ON parent FOR EACH ROW "
+                    "INSERT INTO audit (v) VALUES (NEW.v)",
                     "CREATE OR REPLACE PROCEDURE put(x INT) UPDATE parent SET v = x WHERE id = 2",
                     "CREATE OR REPLACE FUNCTION bump(x INT) RETURNS INT MODIFIES SQL DATA "
                     "BEGIN UPDATE parent SET v = x WHERE id = 3; RETURN x; END",
-                    "CREATE OR REPLACE FUNCTION peek(x INT) RETURNS INT READS SQL DATA RETURN (SELECT v FROM parent WHERE id = x)",
+                    "CREATE OR REPLACE FUNCTION peek(x INT) RETURNS INT READS SQL DATA "
+                    "RETURN (SELECT v FROM parent WHERE id = x)",
                     "INSERT INTO parent VALUES (1, 0), (2, 0), (3, 0), (4, 0)",
                     "INSERT INTO child VALUES (1, 1, 0), (2, 4, 0)")
     lab.sync()
