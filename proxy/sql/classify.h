@@ -77,7 +77,7 @@ enum sql_flag {
 	SQLF_SQL_CACHE = 1u << 17,     /* SQL_NO_CACHE: never from our cache */
 	SQLF_TABLES_OVERFLOW =
 		1u << 18,      /* more tables than tables[] holds, or names that could not be read (also CALL, EXECUTE,
-				* SQL_COMPOUND, SQL_OTHER, SQLF_UNREADABLE): may be any table, all watched ones are set */
+				* SQL_COMPOUND, SQL_OTHER, SQLF_UNREADABLE): may be any table, all watched are set */
 	SQLF_CHAIN = 1u << 19, /* COMMIT or ROLLBACK AND CHAIN */
 	SQLF_RELEASE = 1u << 20,      /* COMMIT or ROLLBACK RELEASE: the server closes the connection */
 	SQLF_PARAMS = 1u << 21,       /* has ? markers (prepared statements) */

@@ -9,8 +9,8 @@ enum { SLOTS = 4096, LONGEST = 32 };
 #define CHUNK(s, i)                                                                                                    \
 	(AT(s, i) | AT(s, i + 1) | AT(s, i + 2) | AT(s, i + 3) | AT(s, i + 4) | AT(s, i + 5) | AT(s, i + 6) |          \
 	 AT(s, i + 7))
-#define KEYWORD(NAME, fl, dep)                                                                                             \
-	[KW_##NAME] = {{CHUNK(#NAME, 0), CHUNK(#NAME, 8), CHUNK(#NAME, 16), CHUNK(#NAME, 24)},                        \
+#define KEYWORD(NAME, fl, dep)                                                                                         \
+	[KW_##NAME] = {{CHUNK(#NAME, 0), CHUNK(#NAME, 8), CHUNK(#NAME, 16), CHUNK(#NAME, 24)},                         \
 		       (dep),                                                                                          \
 		       sizeof(#NAME) - 1,                                                                              \
 		       (fl)},

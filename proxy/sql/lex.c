@@ -72,7 +72,8 @@ static void read_hint(struct lex *lx, struct slice body)
 		const char *word;
 		uint8_t hint;
 		uint8_t rank;
-	} hints[] = {{"replica", SQL_HINT_REPLICA, 1}, {"no-cache", SQL_HINT_NO_CACHE, 2}, {"primary", SQL_HINT_PRIMARY, 3}};
+	} hints[] = {
+		{"replica", SQL_HINT_REPLICA, 1}, {"no-cache", SQL_HINT_NO_CACHE, 2}, {"primary", SQL_HINT_PRIMARY, 3}};
 	static const uint8_t rank_of[] = {
 		[SQL_HINT_NONE] = 0, [SQL_HINT_REPLICA] = 1, [SQL_HINT_NO_CACHE] = 2, [SQL_HINT_PRIMARY] = 3};
 	static const char mark[] = "sidetrack:";
@@ -437,8 +438,8 @@ __attribute__((noinline)) static void read_punctuation(struct lex *lx, struct to
 	lx->p++;
 }
 
-/* The rest of lex_next, from the token's first byte on. All that it calls it calls last: most tokens are words, for which
- * this is the whole way. */
+/* The rest of lex_next, from the token's first byte on. What it calls it calls last, so that the usual token, a word or
+ * one character, has nothing to save and restore on its way. */
 static void read_token(struct lex *lx, struct token *out, bool spaced)
 {
 	const uint8_t *p = lx->p, *end = lx->end;

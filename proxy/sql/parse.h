@@ -52,7 +52,7 @@ struct parse {
 	const struct sql_watch *watch;
 	unsigned nwatch;
 
-	bool rereads; /* a statement behind this one would be read otherwise: sql_mode, character set or schema change */
+	bool rereads; /* a statement behind this one would be read otherwise: sql_mode, character set, schema change */
 
 	/* the statement at hand */
 	void (*step)(struct parse *ps, const struct token *t);

@@ -98,15 +98,17 @@ static bool column(struct rows *r, struct slice *column)
 
 static bool is_column(struct slice column, struct slice name)
 {
-	return name.n > 0 && column.n == name.n && strncasecmp((const char *)column.p, (const char *)name.p, name.n) == 0;
+	return name.n > 0 && column.n == name.n &&
+	       strncasecmp((const char *)column.p, (const char *)name.p, name.n) == 0;
 }
 
 /* A literal at hand, read into *lit. What may follow is the caller's to check. */
 static bool literal(struct rows *r, struct sql_literal *lit)
 {
-	static const uint8_t types[] = {[TOK_STRING - TOK_WORD] = SQL_LIT_STRING, [TOK_NUMBER - TOK_WORD] = SQL_LIT_NUMBER,
-					[TOK_HEX - TOK_WORD] = SQL_LIT_HEX,       [TOK_BITS - TOK_WORD] = SQL_LIT_OTHER,
-					[TOK_NULL - TOK_WORD] = SQL_LIT_NULL,     [TOK_PARAM - TOK_WORD] = SQL_LIT_PARAM};
+	static const uint8_t types[] = {
+		[TOK_STRING - TOK_WORD] = SQL_LIT_STRING, [TOK_NUMBER - TOK_WORD] = SQL_LIT_NUMBER,
+		[TOK_HEX - TOK_WORD] = SQL_LIT_HEX,       [TOK_BITS - TOK_WORD] = SQL_LIT_OTHER,
+		[TOK_NULL - TOK_WORD] = SQL_LIT_NULL,     [TOK_PARAM - TOK_WORD] = SQL_LIT_PARAM};
 
 	*lit = (struct sql_literal){.negative = accept(r, '-')};
 	if (r->t->type == TOK_WORD && r->t->text.n > 1 && r->t->text.p[0] == '_' && !lit->negative) {
@@ -190,7 +192,9 @@ static bool now(struct rows *r)
 	if (kw != KW_NOW && kw != KW_CURRENT_TIMESTAMP && kw != KW_LOCALTIME && kw != KW_LOCALTIMESTAMP &&
 	    kw != KW_UTC_TIMESTAMP && kw != KW_SYSDATE && kw != KW_UNIX_TIMESTAMP)
 		return false;
-	r->out->clocks |= kw == KW_UTC_TIMESTAMP ? SQL_CLOCK_UTC : kw == KW_UNIX_TIMESTAMP ? SQL_CLOCK_UNIX : SQL_CLOCK_LOCAL;
+	r->out->clocks |= kw == KW_UTC_TIMESTAMP ? SQL_CLOCK_UTC :
+			  kw == KW_UNIX_TIMESTAMP ? SQL_CLOCK_UNIX :
+			  SQL_CLOCK_LOCAL;
 	next(r);
 	if (!accept(r, '('))
 		return bare;
@@ -252,8 +256,8 @@ static bool skip_conjunct(struct rows *r)
 			parens -= r->t->type == ')';
 		} else if (at_condition_end(r)) {
 			return true;
-		} else if (r->t->kw == KW_OR || r->t->kw == KW_XOR || r->t->type == TOK_OR || r->t->type == TOK_ASSIGN ||
-			   r->t->kw == KW_CASE) {
+		} else if (r->t->kw == KW_OR || r->t->kw == KW_XOR || r->t->type == TOK_OR ||
+			   r->t->type == TOK_ASSIGN || r->t->kw == KW_CASE) {
 			return false; /* CASE: an AND may be inside of it */
 		} else if (r->t->kw == KW_BETWEEN) {
 			between++;
