@@ -253,7 +253,8 @@ def test_last_insert_id_over_shared_connections(lab):
                     assert value(mine, "SELECT LAST_INSERT_ID()") == told
                     if n % 5 == 0:
                         pair = number, number
-                        rows(mine, "INSERT INTO made (client, n) VALUES (LAST_INSERT_ID() * 0 + %d, -1), (%d, -2)" % pair)
+                        rows(mine, "INSERT INTO made (client, n) VALUES (LAST_INSERT_ID() * 0 + %d, -1), "
+                                   "(%d, -2)" % pair)
                         first = value(mine, "SELECT LAST_INSERT_ID() AS id")
                         assert rows(mine, "SELECT client, n FROM made WHERE id = %d" % first) == [(number, -1)]
 
