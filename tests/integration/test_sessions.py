@@ -297,7 +297,8 @@ def test_reads_are_never_older_than_writes(lab):
     lab.sync()
     for changes in {}, {"proxy": {"mode": "split"}}:
         # lag alone would send all reads away: here only what was written must leave
-        with Proxy(lab, dict(changes, monitor={"max_replica_lag": "60s"})) as proxy, proxy.connect() as w, proxy.connect() as r:
+        changes = dict(changes, monitor={"max_replica_lag": "60s"})
+        with Proxy(lab, changes) as proxy, proxy.connect() as w, proxy.connect() as r:
             wait_replicas(proxy, "SELECT v FROM parent WHERE id = 1")
             wait_replicas(proxy, "SELECT v FROM parents WHERE id = 1")
             with lagging(lab):
@@ -339,20 +340,27 @@ def test_what_nobody_wrote_stays_at_replicas(lab):
 # --- what other proxies send astray: all of it, and that it did what it does ---
 
 def test_statements_that_look_like_reads(lab, proxy):
-    lab.primary.sql("USE app", "CREATE OR REPLACE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1), (2, 2)",
-                    "CREATE OR REPLACE SEQUENCE s", "CREATE OR REPLACE FUNCTION f_that_writes() RETURNS INT MODIFIES SQL DATA "
+    lab.primary.sql("USE app", "CREATE OR REPLACE TABLE t (id INT PRIMARY KEY, v INT)",
+                    "INSERT INTO t VALUES (1, 1), (2, 2)",
+                    "CREATE OR REPLACE SEQUENCE s",
+                    "CREATE OR REPLACE FUNCTION f_that_writes() RETURNS INT MODIFIES SQL DATA "
                     "BEGIN UPDATE t SET v = v + 100 WHERE id = 1; RETURN 1; END")
     lab.sync()
     wait_replicas(proxy)
     with proxy.connect(client_flag=CLIENT.MULTI_STATEMENTS) as c:
         before = at_replicas(proxy)
-        for sql in ("SELECT v FROM t LOCK IN SHARE MODE", "(SELECT v FROM t FOR UPDATE)", "WITH c AS (SELECT v FROM t) SELECT * FROM c FOR UPDATE",
-                    "/*!50000 DELETE*/ FROM t WHERE id = 99", "/* x */ REPLACE INTO t VALUES (3, 3)", "SELECT f_that_writes()",
-                    "SELECT NEXTVAL(s)", "SELECT @a := 1", "SELECT 1 INTO @a", "DO GET_LOCK('x', 1)", "SELECT RELEASE_LOCK('x')",
+        for sql in ("SELECT v FROM t LOCK IN SHARE MODE", "(SELECT v FROM t FOR UPDATE)",
+                    "WITH c AS (SELECT v FROM t) SELECT * FROM c FOR UPDATE",
+                    "/*!50000 DELETE*/ FROM t WHERE id = 99", "/* x */ REPLACE INTO t VALUES (3, 3)",
+                    "SELECT f_that_writes()",
+                    "SELECT NEXTVAL(s)", "SELECT @a := 1", "SELECT 1 INTO @a", "DO GET_LOCK('x', 1)",
+                    "SELECT RELEASE_LOCK('x')",
                     "INSERT INTO t VALUES (4, 4) RETURNING id", "BEGIN NOT ATOMIC INSERT INTO t VALUES (5, 5); END",
-                    "SET STATEMENT max_statement_time = 1 FOR UPDATE t SET v = 6 WHERE id = 5", "HANDLER t OPEN", "HANDLER t READ FIRST",
+                    "SET STATEMENT max_statement_time = 1 FOR UPDATE t SET v = 6 WHERE id = 5", "HANDLER t OPEN",
+                    "HANDLER t READ FIRST",
                     "HANDLER t CLOSE", "EXPLAIN UPDATE t SET v = 1", "ANALYZE UPDATE t SET v = 7 WHERE id = 5",
-                    "SELECT 1; UPDATE t SET v = 8 WHERE id = 5", "PREPARE p FROM 'SELECT v FROM t'", "EXECUTE p", "DEALLOCATE PREPARE p"):
+                    "SELECT 1; UPDATE t SET v = 8 WHERE id = 5", "PREPARE p FROM 'SELECT v FROM t'", "EXECUTE p",
+                    "DEALLOCATE PREPARE p"):
             with c.cursor() as cursor:
                 cursor.execute(sql)
                 while cursor.nextset():
@@ -376,7 +384,8 @@ def login_error(port, **more):
 
 
 def test_refused_logins_are_in_the_servers_words(lab, proxy):
-    for case in ({"password": "wrong"}, {"password": ""}, {"user": "nobody", "password": "x"}, {"user": "nobody", "password": ""},
+    for case in ({"password": "wrong"}, {"password": ""}, {"user": "nobody", "password": "x"}, {"user": "nobody",
+                                                                                                "password": ""},
                  {"db": "no_such"}, {"db": "mysql"}):
         assert login_error(proxy.port, **case) == login_error(lab.primary.port, **case), case
     for case in {"password": "wrong"}, {"db": "no_such"}:
@@ -396,7 +405,8 @@ def test_accounts_may_be_new(lab, proxy):
 
 
 def test_host_patterns(lab, proxy):
-    lab.primary.sql("CREATE USER here@'127.0.0.%' IDENTIFIED BY 'lab-here'", "CREATE USER there@'10.%' IDENTIFIED BY 'lab-there'",
+    lab.primary.sql("CREATE USER here@'127.0.0.%' IDENTIFIED BY 'lab-here'",
+                    "CREATE USER there@'10.%' IDENTIFIED BY 'lab-there'",
                     "CREATE USER only@localhost IDENTIFIED BY 'lab-only'", "GRANT ALL ON app.* TO here@'127.0.0.%'",
                     "GRANT ALL ON app.* TO only@localhost")
     with proxy.connect(user="here") as c:
