@@ -170,7 +170,8 @@ class Faults:
         try:
             wait_until(lambda: clients.alive() and self.info("commandstats", "cmdstat_info:") - next(looks) >= 16,
                        "proxies ask what Redis is")
-            wait_until(lambda: clients.alive() and self.shrink() and self.info("stats", "evicted_keys:") > 50, "evictions")
+            wait_until(lambda: clients.alive() and self.shrink() and self.info("stats", "evicted_keys:") > 50,
+                       "evictions")
         finally:
             self.lab.redis_cli("CONFIG", "SET", "maxmemory", "64mb")
             self.lab.redis_cli("CONFIG", "SET", "maxmemory-policy", "noeviction")

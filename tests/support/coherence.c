@@ -36,8 +36,8 @@ enum shape {
 	BY_MEMBER = BY_KEY, BY_SEVERAL, READ_ONLY
 };
 static const char *const shape_names[SHAPES] = {
-	"select *", "version", "count(*)", "unexpired", "count unexpired", "reversed", "slow", "by member", "several keys",
-	"read only transaction", [OWN] = "own transaction"
+	"select *", "version", "count(*)", "unexpired", "count unexpired", "reversed", "slow", "by member",
+	"several keys", "read only transaction", [OWN] = "own transaction"
 };
 
 struct question {
