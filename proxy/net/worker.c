@@ -93,16 +93,20 @@ static void sweep(struct worker_private *v)
 	}
 }
 
+void worker_turn(struct worker *w, bool wait)
+{
+	event_base_loop(w->base, wait ? EVLOOP_ONCE : EVLOOP_NONBLOCK);
+	if (w->turn_end != NULL)
+		w->turn_end(w, w->turn_arg);
+	sweep(w->priv);
+}
+
 static void *run(void *arg)
 {
 	struct worker *w = arg;
 
-	while (!w->priv->stop) {
-		event_base_loop(w->base, EVLOOP_ONCE);
-		if (w->turn_end != NULL)
-			w->turn_end(w, w->turn_arg);
-		sweep(w->priv);
-	}
+	while (!w->priv->stop)
+		worker_turn(w, true);
 	return NULL;
 }
 

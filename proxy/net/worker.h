@@ -35,6 +35,9 @@ struct worker {
 /* Makes a worker; the loop runs from worker_start (in a thread named st-worker-N) until worker_stop, which joins. */
 struct worker *worker_new(unsigned index);
 void worker_start(struct worker *w);
+/* What that thread does over and over: one turn of the loop, waiting for something to happen or not. For who has
+ * started none, and does it all on a thread of its own. */
+void worker_turn(struct worker *w, bool wait);
 void worker_stop(struct worker *w);
 void worker_free(struct worker *w);
 
