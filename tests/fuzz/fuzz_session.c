@@ -28,7 +28,8 @@ enum {
 	OPT_REPLICA = 4,
 	OPT_CLIENT_EOF = 8,
 	OPT_SERVER_EOF = 16,
-	OPT_TRACKED = 32
+	OPT_TRACKED = 32,
+	OPT_SCARCE = 64 /* one connection a server */
 };
 enum { LINKS = 24, TURNS = 4 };
 
@@ -48,7 +49,9 @@ static struct proxy *proxy;
 static struct proxy_worker *pw;
 static struct link links[LINKS];
 static unsigned nlinks, asked; /* the one that got the last command */
-static int client = -1;
+enum { CLIENTS = 2 };
+static int clients[CLIENTS] = {-1, -1}, client = -1; /* whose turn it is */
+static bool deaf;                                    /* clients do not read */
 
 static void require(bool ok)
 {
@@ -80,7 +83,7 @@ static struct config *make_config(void)
 {
 	static const char text[] = "[proxy]\nworkers = 1\n[server.db1]\naddress = 127.0.0.1:1\n"
 				   "[server.db2]\naddress = 127.0.0.1:2\n"
-				   "[cache.token]\ntable = app.t\nkey = k\nttl = 10m\n";
+				   "[cache.token]\ntable = app.t\nkey = k\nexpires = e\nttl = 10m\n";
 	const struct config_options o = {.unresolved = true};
 	char *copy = xstrdup(text);
 	struct config *c = config_load_text("fuzz", copy, strlen(copy), false, &o, report, NULL);
@@ -90,24 +93,31 @@ static struct config *make_config(void)
 	return c;
 }
 
-static struct topology *make_topology(void)
+static struct topology *make_topology(struct server *const *servers, bool primary)
 {
 	struct topology *t = xcalloc(1, sizeof *t);
 
 	t->refs = 1;
+	t->primary = primary ? 0 : -1;
 	t->n = options & OPT_REPLICA ? 2 : 1;
 	t->max_replica_lag_us = INT64_MAX / 2;
 	t->max_allowed_packet = 1 << 20;
 	for (unsigned i = 0; i < t->n; i++) {
-		struct server *s = xcalloc(1, sizeof *s);
-		s->refs = 1;
+		struct server *s = servers != NULL ? server_ref(servers[i]) : xcalloc(1, sizeof *s);
+		if (servers == NULL)
+			s->refs = 1;
 		s->id = i;
 		snprintf(s->name, sizeof s->name, "db%u", i + 1);
 		s->address.len = address_len;
 		memcpy(&s->address.sa, &address, address_len);
 		s->fresh_us = topology_now_us();
-		t->views[i] = (struct server_view){
-			.server = s, .role = i == 0 ? ROLE_PRIMARY : ROLE_REPLICA, .state = SERVER_UP, .weight = 1};
+		t->views[i] = (struct server_view){.server = s,
+						   .role = i > 0     ? ROLE_REPLICA
+							   : primary ? ROLE_PRIMARY
+								     : ROLE_UNKNOWN,
+						   .state = SERVER_UP,
+						   .weight = 1,
+						   .max_connections = options & OPT_SCARCE ? 1 : 0};
 	}
 	return t;
 }
@@ -127,8 +137,12 @@ static struct catalog *make_catalog(void)
 	struct catalog *c = catalog_new(1);
 
 	c->complete = true;
-	c->rules[0] = (struct catalog_rule){
-		.found = true, .compare = COMPARE_BINARY, .columns = 2, .sole_unique = true, .key_bytes = 64};
+	c->rules[0] = (struct catalog_rule){.found = true,
+					    .compare = COMPARE_BINARY,
+					    .expires = EXPIRES_DATETIME,
+					    .columns = 3,
+					    .sole_unique = true,
+					    .key_bytes = 64};
 	return c;
 }
 
@@ -341,8 +355,9 @@ static void pump(void)
 		accept_links();
 		for (unsigned k = 0; k < nlinks; k++)
 			serve(&links[k]);
-		while (client >= 0 && recv(client, some, sizeof some, MSG_DONTWAIT) > 0)
-			;
+		for (unsigned k = 0; k < CLIENTS && !deaf; k++)
+			while (clients[k] >= 0 && recv(clients[k], some, sizeof some, MSG_DONTWAIT) > 0)
+				;
 	}
 }
 
@@ -403,6 +418,38 @@ static void log_in(void)
 	buf_fini(&b);
 }
 
+/* What comes from outside of the session. */
+static void event(unsigned which)
+{
+	struct server *servers[] = {pw->cluster.topology->views[0].server, pw->cluster.topology->views[1].server};
+	struct session *s = LIST_FIRST(&pw->sessions);
+	struct config *config;
+
+	switch (which) {
+	case 0: /* time passes */
+		TAILQ_FOREACH(s, &pw->lingering, linger_link)
+		s->linger_since = 0;
+		if (!TAILQ_EMPTY(&pw->lingering))
+			event_active(&pw->linger_tick, EV_TIMEOUT, 0);
+		event_active(&pw->cluster.sweeper, EV_TIMEOUT, 0);
+		break;
+	case 1:
+	case 2: proxy_publish_topology(proxy, make_topology(servers, which == 2)); break;
+	case 3:
+		config = make_config();
+		proxy_reload(proxy, config);
+		config_unref(config);
+		break;
+	case 4: proxy_publish_catalog(proxy, make_catalog()); break;
+	case 5: proxy_publish_accounts(proxy, make_accounts()); break;
+	case 6: proxy_drain(proxy); break;
+	default:
+		if (s != NULL)
+			proxy_kill(proxy, s->id);
+		break;
+	}
+}
+
 static void step(unsigned what, unsigned arg, struct reader *in)
 {
 	struct link *l = &links[asked];
@@ -420,12 +467,15 @@ static void step(unsigned what, unsigned arg, struct reader *in)
 	case 6:
 		asked = nlinks > 0 ? arg % nlinks : 0; /* another server speaks */
 		return;
-	default:
+	case 7:
 		if (arg & 1)
 			hang_up(l);
 		else
 			shutdown(client, arg & 2 ? SHUT_WR : SHUT_RDWR);
 		break;
+	case 8: client = clients[arg % CLIENTS]; return;
+	case 9: deaf = arg & 1; break;
+	default: event(arg & 7); break;
 	}
 	pump();
 }
@@ -453,15 +503,20 @@ static void up(void)
 	proxy = proxy_new(config, freshness_new(), &services);
 	config_unref(config);
 	pw = proxy->workers[0];
-	proxy_publish_topology(proxy, make_topology());
+	proxy_publish_topology(proxy, make_topology(NULL, true));
 	proxy_publish_accounts(proxy, make_accounts());
 	proxy_publish_catalog(proxy, make_catalog());
 	worker_turn(pw->worker, false);
-	require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
-	client = fds[0];
-	atomic_fetch_add(&pw->worker->load, 1);
-	atomic_fetch_add(&proxy->clients, 1);
-	session_open(pw, fds[1], &peer);
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		int fds[2], small = 8192;
+		require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
+		setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+		client = clients[i] = fds[0];
+		atomic_fetch_add(&pw->worker->load, 1);
+		atomic_fetch_add(&proxy->clients, 1);
+		session_open(pw, fds[1], &peer);
+	}
+	deaf = false;
 }
 
 static void down(void)
@@ -485,8 +540,10 @@ static void down(void)
 		hang_up(&links[i]);
 	nlinks = asked = 0;
 	links[0].fd = -1;
-	close(client);
-	client = -1;
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		close(clients[i]);
+		clients[i] = -1;
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -499,11 +556,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	links[0].fd = -1;
 	up();
 	pump();
-	if (options & OPT_LOGIN)
+	for (unsigned i = 0; i < CLIENTS && (options & OPT_LOGIN); i++) {
+		client = clients[i];
 		log_in();
+	}
+	client = clients[0];
 	pump();
 	while (rd_left(&in) >= 2) {
-		unsigned what = rd_u8(&in) & 7, arg = rd_u8(&in);
+		unsigned what = rd_u8(&in) % 11, arg = rd_u8(&in);
 		step(what, arg, &in);
 	}
 	down();
