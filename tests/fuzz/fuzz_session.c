@@ -498,7 +498,6 @@ static void up(void)
 	static const struct proxy_services services = {NULL, poke, catalog_request};
 	static const struct sockaddr_storage peer = {.ss_family = AF_UNIX};
 	struct config *config = make_config();
-	int fds[2];
 
 	proxy = proxy_new(config, freshness_new(), &services);
 	config_unref(config);

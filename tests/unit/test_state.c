@@ -29,12 +29,12 @@ static const struct {
 	{"character_set_connection", "latin1", {"utf8mb4", "latin1", "cp1251"}},
 	{"collation_connection", "latin1_default", {"utf8mb4_bin", "utf8mb4_default", "latin1_bin", "cp1251_bin"}},
 	{"sql_mode", "STRICT_TRANS_TABLES", {"", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES", "STRICT_TRANS_TABLES"}},
-	{"time_zone", "SYSTEM", {"+00:00", "it's", "back\\slash\\'", "Europe/Paris", "0"}},
+	{"time_zone", "SYSTEM", {"+00:00", "it's", "back\\slash", "Europe/Paris", "0"}},
 	{"wait_timeout", "28800", {"1", "-1", "28800", "18446744073709551615"}},
 	{"max_statement_time", "0.000000", {"1.5", "0", "-0.25", "7."}},
 	{"innodb_thing", "12ab", {"1a", "-", ".", "--1", "1.2.3", "0x10"}},
 };
-static const struct state_login login = {"utf8mb4", "utf8mb4", "utf8mb4", "utf8mb4_default"};
+static const struct state_login login = {"utf8mb4", "utf8mb4", "utf8mb4", "utf8mb4_login"};
 
 struct server { /* what it holds, whoever set it */
 	char value[VARS][64];
