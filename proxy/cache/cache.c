@@ -18,7 +18,8 @@
 #include "base/mem.h"
 #include "cache/store.h"
 
-enum { PARK_US = 5000, POLL_US = 1000, ASK_ONCE = 16 };
+enum { PARK_US = 5000, POLL_US = 1000, ASK_ONCE = 16,
+       RECOVERY_MS = 3500 /* more than the longest back-off and a handshake: redis_link.h */ };
 
 struct cache_shared {
 	pthread_mutex_t lock; /* members, slots' names, config, store, status */
@@ -59,7 +60,10 @@ static uint64_t now_us(void)
 static struct cache_times times_of(const struct config *config)
 {
 	/* Twice the lag that a replica may have when it is chosen, plus what clocks and schedulers may add. */
-	return (struct cache_times){.lease = 3000, .margin = 2 * config->max_replica_lag_ms + 1000, .pending = 60000};
+	return (struct cache_times){.lease = 3000,
+				    .margin = 2 * config->max_replica_lag_ms + 1000,
+				    .pending = 60000,
+				    .recovery = config->store_redis ? RECOVERY_MS : 0};
 }
 
 /* --- Slots -------------------------------------------------------------------------------------------------------- */

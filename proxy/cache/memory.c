@@ -38,7 +38,7 @@ struct form {
 	uint8_t shape[CACHE_SHAPE];
 	struct memory_blob *blob;
 	uint64_t expires;
-	uint64_t lease, lease_until; /* lease 0: none */
+	uint64_t lease, leased_at, lease_until; /* lease 0: none */
 };
 
 struct row {
@@ -403,6 +403,7 @@ static enum store_found take_lease(struct memory *m, struct shard *s, struct row
 	if (!f)
 		return STORE_READ;
 	f->lease = answer->lease = ++s->next_lease;
+	f->leased_at = now;
 	f->lease_until = now + times->lease;
 	return STORE_LEASE;
 }
@@ -467,12 +468,13 @@ bool memory_fill(struct memory *m, uint64_t now_ms, unsigned slot, const struct 
 	pthread_mutex_lock(&s->lock);
 	struct row *row = *row_at(s, hash, slot, key->row, key->len);
 	struct form *f = row && row->epoch == m->table[slot].epoch ? form_find(row, key->shape) : NULL;
-	bool stands = f && f->lease == lease && f->lease_until > now_ms;
+	/* The ttl counts from when the lease was given: before the server was asked how long the row is good. */
+	bool stands = f && f->lease == lease && f->lease_until > now_ms && f->leased_at + ttl_ms > now_ms;
 	if (stands) {
 		form_clear(m, s, row, f);
 		f->lease = 0;
 		f->blob = blob;
-		f->expires = now_ms + ttl_ms;
+		f->expires = f->leased_at + ttl_ms;
 		s->bytes += blob_cost(blob);
 		struct usage *u = usage_of(m, s, slot);
 		if (u->epoch == row->epoch) {

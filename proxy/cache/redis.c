@@ -328,21 +328,16 @@ void redis_lookup(struct redis *r, struct cache_call *call)
 	link_expect(r, ITEM_GET, call->slot, call);
 }
 
-void redis_look_again(struct redis *r, struct cache_call *call)
+static void put_look(struct redis *r, unsigned index, const struct cache_key *key, uint64_t lease)
 {
-	struct cache_slot *slot = &r->slots[call->slot];
-	if (r->state != LINK_READY || r->slow || !slot_serves(slot)) {
-		answer_off(r, call);
-		return;
-	}
-	call->answer.lease = unique(r);
-	put_script(r, LOOK, 4, 7);
-	put_row_key(&r->out, slot, call->key.row, call->key.len, "");
-	put_row_key(&r->out, slot, call->key.row, call->key.len, "f");
+	struct cache_slot *slot = &r->slots[index];
+	put_script(r, LOOK, 4, 8);
+	put_row_key(&r->out, slot, key->row, key->len, "");
+	put_row_key(&r->out, slot, key->row, key->len, "f");
 	put_table_key(&r->out, slot, 'e');
 	put_table_key(&r->out, slot, 'F');
-	resp_bulk(&r->out, call->key.shape, CACHE_SHAPE);
-	put_token(&r->out, call->answer.lease);
+	resp_bulk(&r->out, key->shape, CACHE_SHAPE);
+	put_token(&r->out, lease);
 	resp_number(&r->out, r->times.lease);
 	resp_bulk(&r->out, r->run_id, RUN_ID);
 	uint64_t n = unique(r);
@@ -352,7 +347,34 @@ void redis_look_again(struct redis *r, struct cache_call *call)
 	resp_bulk(&r->out, epoch, EPOCH);
 	resp_number(&r->out, r->times.margin);
 	resp_number(&r->out, CACHE_FORMS);
+	resp_number(&r->out, r->times.recovery);
+}
+
+void redis_look_again(struct redis *r, struct cache_call *call)
+{
+	if (r->state != LINK_READY || r->slow || !slot_serves(&r->slots[call->slot])) {
+		answer_off(r, call);
+		return;
+	}
+	call->answer.lease = unique(r);
+	put_look(r, call->slot, &call->key, call->answer.lease);
 	link_expect(r, ITEM_LOOK, call->slot, call);
+}
+
+/* Looks a key up that no row has (it is empty), so that a table's epoch, and the wait after it was made, begin when the
+ * proxy meets a Redis, not with the first lookup. */
+void redis_open_all(struct redis *r)
+{
+	static const struct cache_key none;
+
+	if (r->times.recovery == 0)
+		return;
+	for (unsigned i = 0; i < CACHE_SLOTS; i++) {
+		if (r->slots[i].table == NULL || !slot_serves(&r->slots[i]))
+			continue;
+		put_look(r, i, &none, unique(r));
+		link_expect(r, ITEM_LOOK, i, NULL);
+	}
 }
 
 void redis_fill(struct redis *r, unsigned slot, const struct cache_key *key, uint64_t lease, const void *data,
@@ -362,7 +384,7 @@ void redis_fill(struct redis *r, unsigned slot, const struct cache_key *key, uin
 		r->hooks.filled(r->hooks.arg, slot, false);
 		return;
 	}
-	put_script(r, FILL, 2, 5);
+	put_script(r, FILL, 2, 6);
 	put_row_key(&r->out, &r->slots[slot], key->row, key->len, "");
 	put_table_key(&r->out, &r->slots[slot], 'e');
 	resp_bulk(&r->out, key->shape, CACHE_SHAPE);
@@ -370,6 +392,7 @@ void redis_fill(struct redis *r, unsigned slot, const struct cache_key *key, uin
 	resp_bulk(&r->out, r->run_id, RUN_ID);
 	resp_number(&r->out, ttl_ms);
 	resp_bulk(&r->out, data, len);
+	resp_number(&r->out, r->times.lease);
 	link_expect(r, ITEM_FILL, slot, NULL);
 }
 

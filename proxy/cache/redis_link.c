@@ -347,6 +347,7 @@ void link_ready(struct redis *r)
 		 r->may_evict ? "; it may evict keys, so entries are filled from the primary only" : "");
 	say_status(r, NULL);
 	redis_settle_all(r);
+	redis_open_all(r);
 }
 
 /* --- Deadlines and the breaker ------------------------------------------------------------------------------------ */

@@ -96,5 +96,6 @@ void link_ping_answered(struct redis *r, bool late);
 
 void redis_reply(struct redis *r, const struct item *item, const redisReply *reply);
 void redis_settle_all(struct redis *r); /* pays what is owed to all slots */
+void redis_open_all(struct redis *r);   /* makes the epochs that are missing */
 
 #endif

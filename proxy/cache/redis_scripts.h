@@ -39,7 +39,8 @@
 	"end\n"
 
 /* KEYS row, row's fence, epoch, table's fence. ARGV shape, token, lease ms, run_id, epoch to make, margin ms, most
- * fields. Answers {1, epoch and bytes}, or {2 lease, 3 busy, 4 read; primary only; domain, server, seq}. */
+ * fields, recovery ms. After a restart or a flush nobody fills for that long: by then every proxy that had lost Redis, and acknowledged
+ * writes meanwhile, is back (BACKOFF_MAX_US, HELLO_US) and has said what it owes. Answers {1, epoch and bytes}, or {2 lease, 3 busy, 4 read; primary only; domain, server, seq}. */
 #define SCRIPT_LOOK                                                                                                    \
 	LUA_NOW LUA_RAISE                                                                                              \
 	"local shape, lease = ARGV[1], tonumber(ARGV[3])\n"                                                            \
@@ -48,6 +49,7 @@
 	"	e = ARGV[5] .. ARGV[4]\n"                                                                              \
 	"	redis.call('SET', KEYS[3], e)\n"                                                                       \
 	"	raise(KEYS[4], 'A', '', '', '', '', tonumber(ARGV[6]))\n"                                              \
+	"	if tonumber(ARGV[8]) > 0 then raise(KEYS[4], 'B', '-', '', '', '', tonumber(ARGV[8])) end\n"           \
 	"end\n"                                                                                                        \
 	"e = string.sub(e, 1, 16)\n"                                                                                   \
 	"local v = redis.call('HGET', KEYS[1], 'd' .. shape)\n"                                                        \
@@ -81,7 +83,8 @@
 	"if redis.call('HEXISTS', KEYS[1], 'x') == 0 then redis.call('PEXPIRE', KEYS[1], lease) end\n"                 \
 	"return {2, primary, gd, gv, gs}\n"
 
-/* KEYS row, epoch. ARGV shape, token, run_id, ttl ms, bytes. 1: stored. */
+/* KEYS row, epoch. ARGV shape, token, run_id, ttl ms, bytes, lease ms. 1: stored. The ttl counts from when the lease was
+ * given, which was before the server was asked how long the row is good. */
 #define SCRIPT_FILL                                                                                                    \
 	LUA_NOW                                                                                                        \
 	"local l = redis.call('HGET', KEYS[1], 'l' .. ARGV[1])\n"                                                      \
@@ -89,10 +92,12 @@
 	"if not l or not e or string.sub(e, 17) ~= ARGV[3] then return 0 end\n"                                        \
 	"e = string.sub(e, 1, 16)\n"                                                                                   \
 	"if string.sub(l, 1, 32) ~= e .. ARGV[2] or tonumber(string.sub(l, 33)) <= now then return 0 end\n"            \
+	"local till = tonumber(string.sub(l, 33)) - ARGV[6] + ARGV[4]\n"                                               \
+	"if till <= now then return 0 end\n"                                                                           \
 	"local ok = redis.pcall('HSET', KEYS[1], 'd' .. ARGV[1], e .. ARGV[5])\n"                                      \
 	"if type(ok) == 'table' and ok.err then return 0 end\n"                                                        \
 	"redis.call('HDEL', KEYS[1], 'l' .. ARGV[1])\n"                                                                \
-	"local x, till = tonumber(redis.call('HGET', KEYS[1], 'x') or ''), now + ARGV[4]\n"                            \
+	"local x = tonumber(redis.call('HGET', KEYS[1], 'x') or '')\n"                                                 \
 	"if x and x < till then till = x else redis.call('HSET', KEYS[1], 'x', till) end\n"                            \
 	"redis.call('PEXPIREAT', KEYS[1], till)\n"                                                                     \
 	"return 1\n"

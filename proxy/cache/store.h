@@ -18,6 +18,7 @@ struct cache_times { /* milliseconds */
 	uint64_t lease;   /* a holder that does not fill by then has lost it */
 	uint64_t margin;  /* life of a fence after the write; a replica that may be read later has applied it */
 	uint64_t pending; /* life of a fence whose writer never came back */
+	uint64_t recovery; /* after a Redis was found without a table's epoch nobody fills for so long */
 };
 
 enum store_found {

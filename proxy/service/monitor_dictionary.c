@@ -9,7 +9,8 @@
 
 #include "service/monitor_parts.h"
 
-enum { PERIOD_US = 30000000, RETRY_US = 5000000, RATE_US = 1000000 };
+enum { PERIOD_US = 30000000, ACCOUNTS_US = 5000000, /* a dropped account logs in no longer than that */
+        RETRY_US = 5000000, RATE_US = 1000000 };
 
 struct chore { /* one of the two things to read */
 	unsigned kind;  /* TURN_ bit */
@@ -35,7 +36,9 @@ static int64_t due_at(struct monitor *m, const struct chore *c)
 		return 0;
 	if (monitor_pokes(m, c->kind) != c->seen)
 		return c->began + RATE_US;
-	return c->began + (c->failed ? RETRY_US : PERIOD_US);
+	if (c->failed)
+		return c->began + RETRY_US;
+	return c->began + (c->kind == TURN_ACCOUNTS ? ACCOUNTS_US : PERIOD_US);
 }
 
 static bool begin(struct monitor *m, struct chore *c)
@@ -83,13 +86,6 @@ static struct config *current_config(struct monitor *m)
 	return c;
 }
 
-static bool accounts_equal(const struct accounts *a, const struct accounts *b)
-{
-	if (a == NULL || a->n != b->n)
-		return false;
-	return a->n == 0 || memcmp(a->list, b->list, a->n * sizeof *a->list) == 0;
-}
-
 static void say(struct dictionary *d, const char *kind, const char *text)
 {
 	pthread_mutex_lock(&d->m->lock);
@@ -97,12 +93,9 @@ static void say(struct dictionary *d, const char *kind, const char *text)
 	pthread_mutex_unlock(&d->m->lock);
 }
 
+/* Published even when nothing changed: logins that did not fit the last ones wait for just this answer. */
 static void keep_accounts(struct dictionary *d, struct accounts *a)
 {
-	if (accounts_equal(d->last_accounts, a)) {
-		accounts_unref(a);
-		return;
-	}
 	d->accounts_generation++;
 	accounts_unref(d->last_accounts);
 	d->last_accounts = a;
