@@ -466,6 +466,10 @@ void dispatch_send(struct session *s)
 		send_done(s, out);
 		return;
 	}
+	if (c->leased && s->pw->catalog == NULL) { /* the rules changed while the store was asked */
+		cache_abandon(s->pw->cache, &c->key, c->found.lease);
+		c->leased = false;
+	}
 	if (c->leased && s->pw->cluster.config->rules[c->key.rule].expires[0] != '\0')
 		lookup_put_expiry_query(s, out);
 	if (c->code == COM_STMT_EXECUTE && c->ps != NULL)

@@ -176,7 +176,15 @@ static void take_catalog(struct worker *w, void *arg)
 static void take_config(struct worker *w, void *arg)
 {
 	struct proxy_worker *pw = w->home;
+	struct session *s;
 
+	LIST_FOREACH(s, &pw->sessions, link) { /* answers under way are of the old rules: they are not kept */
+		struct command *c = s->command;
+		if (c != NULL && c->leased)
+			cache_abandon(pw->cache, &c->key, c->found.lease);
+		if (c != NULL)
+			c->leased = false;
+	}
 	cluster_reload(&pw->cluster, arg);
 	cache_reload(pw->cache, arg);
 	if (pw->catalog != NULL) { /* it is about the old rules: nothing is cached until the new one is here */
