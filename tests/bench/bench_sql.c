@@ -16,9 +16,10 @@ static const char *const statements[][2] = {
 	{"insert", "INSERT INTO access_token (user_id, token, scope, expires_at) VALUES "
 		   "(7, '0123456789abcdef0123456789abcdef01234567', 'read write', '2030-01-01 00:00:00')"},
 	{"delete", "DELETE FROM access_token WHERE token = '0123456789abcdef0123456789abcdef01234567'"},
-	{"join", "SELECT p.id, p.title, u.name, COUNT(c.id) AS n FROM posts p JOIN users u ON u.id = p.author LEFT JOIN "
-		 "comments c ON c.post_id = p.id WHERE p.status = 'publish' AND p.site IN (1, 2, 3) GROUP BY p.id "
-		 "ORDER BY p.created DESC LIMIT 20"},
+	{"join",
+	 "SELECT p.id, p.title, u.name, COUNT(c.id) AS n FROM posts p JOIN users u ON u.id = p.author LEFT JOIN "
+	 "comments c ON c.post_id = p.id WHERE p.status = 'publish' AND p.site IN (1, 2, 3) GROUP BY p.id "
+	 "ORDER BY p.created DESC LIMIT 20"},
 	{"commit", "COMMIT"},
 };
 
@@ -72,6 +73,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]); i++)
-		printf("%-14s %4zu bytes %7.0f ns\n", statements[i][0], strlen(statements[i][1]), ns_each(statements[i][1]));
+		printf("%-14s %4zu bytes %7.0f ns\n", statements[i][0], strlen(statements[i][1]),
+		       ns_each(statements[i][1]));
 	return 0;
 }

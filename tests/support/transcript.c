@@ -120,7 +120,8 @@ static void print_warnings(MYSQL *m)
 {
 	MYSQL_RES *res;
 
-	if (mysql_warning_count(m) == 0 || mysql_query(m, "SHOW WARNINGS") != 0 || (res = mysql_store_result(m)) == NULL)
+	if (mysql_warning_count(m) == 0 || mysql_query(m, "SHOW WARNINGS") != 0 ||
+	    (res = mysql_store_result(m)) == NULL)
 		return;
 	print_rows(res);
 	mysql_free_result(res);
@@ -205,7 +206,8 @@ static void run_prepared(MYSQL *m, const char *sql, size_t len, struct params *p
 	if (mysql_stmt_prepare(stmt, sql, len) == 0) {
 		MYSQL_RES *meta = mysql_stmt_result_metadata(stmt);
 
-		printf("  prepared: %lu parameters, %u columns\n", mysql_stmt_param_count(stmt), mysql_stmt_field_count(stmt));
+		printf("  prepared: %lu parameters, %u columns\n", mysql_stmt_param_count(stmt),
+		       mysql_stmt_field_count(stmt));
 		if (meta != NULL) {
 			print_fields(meta);
 			mysql_free_result(meta);

@@ -52,7 +52,8 @@ static void on_catalog(void *arg, struct catalog *c)
 	pthread_mutex_lock(&now.lock);
 	catalog_unref(now.catalog);
 	now.catalog = c;
-	printf("catalog %llu %s %s\n", (unsigned long long)c->generation, c->complete ? "complete" : "incomplete", c->why);
+	printf("catalog %llu %s %s\n", (unsigned long long)c->generation, c->complete ? "complete" : "incomplete",
+	       c->why);
 	pthread_mutex_unlock(&now.lock);
 }
 
@@ -195,7 +196,8 @@ static void cmd_rule(char *rest)
 	const struct catalog_rule *r = &now.catalog->rules[atoi(word(&rest))];
 
 	printf("done found=%d compare=%d expires=%d ordinal=%d columns=%d sole=%d hidden=%d bytes=%u why=%s", r->found,
-	       r->compare, r->expires, r->key_ordinal, r->columns, r->sole_unique, r->hidden_writes, r->key_bytes, r->why);
+	       r->compare, r->expires, r->key_ordinal, r->columns, r->sole_unique, r->hidden_writes, r->key_bytes,
+	       r->why);
 }
 
 static void cmd_stop(char *rest)

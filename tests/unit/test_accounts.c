@@ -67,7 +67,8 @@ static void most_specific_host_wins(void **state)
 
 static void loopback_is_localhost_where_names_are_resolved(void **state)
 {
-	static const struct who who[] = {{"app", "localhost"}, {"ip", "127.0.0.1"}, {"six", "::1"}, {"big", "LocalHost"}};
+	static const struct who who[] = {
+		{"app", "localhost"}, {"ip", "127.0.0.1"}, {"six", "::1"}, {"big", "LocalHost"}};
 	struct accounts *a = accounts_of(who, sizeof who / sizeof *who, -1);
 
 	(void)state;

@@ -62,7 +62,8 @@ static void answer_opens_another_server(void **state)
 
 static void wrong_answers_are_refused(void **state)
 {
-	uint8_t stage1[AUTH_SHA1], stored[AUTH_SHA1], got[AUTH_SHA1] = {0}, salt[AUTH_SALT], answer[AUTH_SHA1 + 1] = {0};
+	uint8_t stage1[AUTH_SHA1], stored[AUTH_SHA1], got[AUTH_SHA1] = {0}, salt[AUTH_SALT],
+						      answer[AUTH_SHA1 + 1] = {0};
 	static const uint8_t untouched[AUTH_SHA1];
 
 	(void)state;

@@ -106,7 +106,8 @@ static int load(void **state)
 		}
 		*kind = *text = '\0';
 		lines = xrealloc(lines, (nlines + 1) * sizeof(*lines));
-		lines[nlines] = (struct line){.mode = mode_of(row, number), .expected = xstrdup(kind + 1), .number = number};
+		lines[nlines] =
+			(struct line){.mode = mode_of(row, number), .expected = xstrdup(kind + 1), .number = number};
 		decode(&lines[nlines++], text + 1);
 	}
 	free(row);
@@ -246,7 +247,8 @@ static void vary(struct buf *b, const struct line *l, unsigned seed)
 			buf_put_str(b, blanks[seed >> 16 & 3]);
 		const uint8_t *end = lx.p;
 		for (const uint8_t *p = t.at; p < end; p++)
-			buf_put_u8(b, t.type == TOK_WORD && t.kw != KW_NONE && (seed >> 20 & 1) ? (unsigned)toupper(*p) : *p);
+			buf_put_u8(b, t.type == TOK_WORD && t.kw != KW_NONE && (seed >> 20 & 1) ? (unsigned)toupper(*p)
+												: *p);
 		from = end;
 	}
 	buf_put_str(b, blanks[seed >> 12 & 3]);
@@ -259,7 +261,8 @@ static void test_variations(void **state)
 		const struct line *l = &lines[i];
 		classify(slice_of(l->text, l->n), l->mode, &stmt);
 		/* Executable comments and what cannot be read do not survive being taken apart; hints are comments. */
-		if ((stmt.flags & SQLF_UNREADABLE) || stmt.hint != SQL_HINT_NONE || memmem(l->text, l->n, "/*!", 3) != NULL)
+		if ((stmt.flags & SQLF_UNREADABLE) || stmt.hint != SQL_HINT_NONE ||
+		    memmem(l->text, l->n, "/*!", 3) != NULL)
 			continue;
 		for (unsigned seed = 1; seed <= 8; seed++) {
 			struct buf b = {0};
@@ -267,7 +270,8 @@ static void test_variations(void **state)
 			classify(buf_slice(&b), l->mode, &other);
 			char *was = describe(&stmt), *is = describe(&other);
 			if (strcasecmp(was, is) != 0 || stmt.digest != other.digest)
-				fail_msg("classify.tsv:%u:\n  %s\n  %.*s\n  %s", l->number, was, (int)b.len, (char *)b.data, is);
+				fail_msg("classify.tsv:%u:\n  %s\n  %.*s\n  %s", l->number, was, (int)b.len,
+					 (char *)b.data, is);
 			free(was);
 			free(is);
 			buf_fini(&b);
@@ -306,7 +310,8 @@ static void test_digest_text(void **state)
 		digest_text(pairs[i][0], buf, sizeof(buf));
 		assert_string_equal(buf, pairs[i][1]);
 	}
-	assert_int_equal(digest_of("select * from t where a in (1,2,3)"), digest_of("SELECT * FROM t WHERE a IN ('x')"));
+	assert_int_equal(digest_of("select * from t where a in (1,2,3)"),
+			 digest_of("SELECT * FROM t WHERE a IN ('x')"));
 	assert_int_not_equal(digest_of("select a from t"), digest_of("select b from t"));
 	assert_int_not_equal(digest_of("select a from t where a=?"), digest_of("select a from t where a>?"));
 }
@@ -422,15 +427,17 @@ static void test_kind_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),       cmocka_unit_test(test_any_cut),     cmocka_unit_test(test_variations),
-		cmocka_unit_test(test_digest_text), cmocka_unit_test(test_digest_long), cmocka_unit_test(test_unescape),
+		cmocka_unit_test(test_table),       cmocka_unit_test(test_any_cut),
+		cmocka_unit_test(test_variations),  cmocka_unit_test(test_digest_text),
+		cmocka_unit_test(test_digest_long), cmocka_unit_test(test_unescape),
 		cmocka_unit_test(test_limits),      cmocka_unit_test(test_kind_names),
 	};
 
 	watches[0] = (struct sql_watch){slice_str("app"), slice_str("access_token"), slice_str("token"),
 					slice_str("expires_at"), 1, 5, true};
-	watches[1] = (struct sql_watch){slice_str("app"), slice_str("sess"), slice_str("id"), slice_str(""), 0, 3, false};
-	watches[2] = (struct sql_watch){slice_str("other"), slice_str("sess"), slice_str("id"), slice_str("until"), -1, -1,
-					true};
+	watches[1] =
+		(struct sql_watch){slice_str("app"), slice_str("sess"), slice_str("id"), slice_str(""), 0, 3, false};
+	watches[2] = (struct sql_watch){
+		slice_str("other"), slice_str("sess"), slice_str("id"), slice_str("until"), -1, -1, true};
 	return cmocka_run_group_tests(tests, load, unload);
 }

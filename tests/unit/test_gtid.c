@@ -37,7 +37,8 @@ static void ids_are_parsed_exactly(void **state)
 
 static void positions_are_parsed_and_printed(void **state)
 {
-	static const char *const bad[] = {",", "0-1-5,", ",0-1-5", "0-1-5,,1-1-1", "0-1-5 ,1-1-1", "0-1-5;1-1-1", "nil"};
+	static const char *const bad[] = {",",           "0-1-5,", ",0-1-5", "0-1-5,,1-1-1", "0-1-5 ,1-1-1",
+					  "0-1-5;1-1-1", "nil"};
 	struct gtid_pos pos = pos_of("");
 	char text[64];
 
@@ -111,8 +112,10 @@ static void live_rises_and_is_reset(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(ids_are_parsed_exactly),	      cmocka_unit_test(positions_are_parsed_and_printed),
-		cmocka_unit_test(covering_is_by_domain_and_sequence), cmocka_unit_test(too_many_domains_cover_nothing),
+		cmocka_unit_test(ids_are_parsed_exactly),
+		cmocka_unit_test(positions_are_parsed_and_printed),
+		cmocka_unit_test(covering_is_by_domain_and_sequence),
+		cmocka_unit_test(too_many_domains_cover_nothing),
 		cmocka_unit_test(live_rises_and_is_reset),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

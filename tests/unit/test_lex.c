@@ -200,9 +200,10 @@ static void test_flags_of_tokens(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_words),     cmocka_unit_test(test_every_keyword), cmocka_unit_test(test_strings),
-		cmocka_unit_test(test_numbers),   cmocka_unit_test(test_variables),     cmocka_unit_test(test_operators),
-		cmocka_unit_test(test_comments),  cmocka_unit_test(test_unsafe_charset),
+		cmocka_unit_test(test_words),           cmocka_unit_test(test_every_keyword),
+		cmocka_unit_test(test_strings),         cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_variables),       cmocka_unit_test(test_operators),
+		cmocka_unit_test(test_comments),        cmocka_unit_test(test_unsafe_charset),
 		cmocka_unit_test(test_flags_of_tokens),
 	};
 
