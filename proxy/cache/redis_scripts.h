@@ -39,8 +39,9 @@
 	"end\n"
 
 /* KEYS row, row's fence, epoch, table's fence. ARGV shape, token, lease ms, run_id, epoch to make, margin ms, most
- * fields, recovery ms. After a restart or a flush nobody fills for that long: by then every proxy that had lost Redis, and acknowledged
- * writes meanwhile, is back (BACKOFF_MAX_US, HELLO_US) and has said what it owes. Answers {1, epoch and bytes}, or {2 lease, 3 busy, 4 read; primary only; domain, server, seq}. */
+ * fields, recovery ms. After a restart or a flush nobody fills for that long: by then every proxy that had lost Redis,
+ * and acknowledged writes meanwhile, is back (BACKOFF_MAX_US, HELLO_US) and has said what it owes. Answers {1, epoch
+ * and bytes}, or {2 lease, 3 busy, 4 read; primary only; domain, server, seq}. */
 #define SCRIPT_LOOK                                                                                                    \
 	LUA_NOW LUA_RAISE                                                                                              \
 	"local shape, lease = ARGV[1], tonumber(ARGV[3])\n"                                                            \
@@ -83,8 +84,8 @@
 	"if redis.call('HEXISTS', KEYS[1], 'x') == 0 then redis.call('PEXPIRE', KEYS[1], lease) end\n"                 \
 	"return {2, primary, gd, gv, gs}\n"
 
-/* KEYS row, epoch. ARGV shape, token, run_id, ttl ms, bytes, lease ms. 1: stored. The ttl counts from when the lease was
- * given, which was before the server was asked how long the row is good. */
+/* KEYS row, epoch. ARGV shape, token, run_id, ttl ms, bytes, lease ms. 1: stored. The ttl counts from when the lease
+ * was given, which was before the server was asked how long the row is good. */
 #define SCRIPT_FILL                                                                                                    \
 	LUA_NOW                                                                                                        \
 	"local l = redis.call('HGET', KEYS[1], 'l' .. ARGV[1])\n"                                                      \
