@@ -72,6 +72,9 @@ install: all
 	install $(addprefix $(BIN)/,sidetrack sidetrackctl sidetrack-run) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(wildcard $(BIN)/libsidetrack*.so) $(DESTDIR)$(PREFIX)/lib/sidetrack
 	install -m 644 $(wildcard conf/*) $(DESTDIR)$(PREFIX)/share/doc/sidetrack/examples
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 $(wildcard docs/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(wildcard docs/man/*.8) $(DESTDIR)$(PREFIX)/share/man/man8
 clean:
 	rm -rf $(BUILD)
 
