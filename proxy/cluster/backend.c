@@ -371,6 +371,10 @@ void backend_put(struct backend **giver)
 	*giver = NULL;
 	b->owner = NULL;
 	b->ops = NULL;
+	if (b->spoilt) {
+		backend_close(b, false, "not as its pool says");
+		return;
+	}
 	conn_read_on(&b->conn);
 	if (!b->tainted) {
 		pool_ready(b);

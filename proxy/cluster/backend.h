@@ -40,6 +40,7 @@ struct backend {
 	enum backend_step step;
 	bool deprecate_eof;            /* the server negotiated it */
 	bool tainted;                  /* state that cannot be told apart: reset before the next owner */
+	bool spoilt;                   /* not even a reset makes it what its pool says */
 	uint8_t setup_left;            /* replies of the setup still to come */
 	uint32_t thread_id;
 	uint32_t uses; /* statements run: the stamp by which a session knows that it was the last user */

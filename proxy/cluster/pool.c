@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cluster/pool.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -146,9 +147,10 @@ static bool evict_one(struct pool *p)
 static void grow(struct pool *p)
 {
 	while (p->nconnecting < p->nwaiting) {
-		if (p->cluster->open[p->server->id] >= share(p) && !evict_one(p))
+		if (p->cluster->open[p->server->id] < share(p))
+			backend_connect(p);
+		else if (!evict_one(p)) /* what it closes wakes who has waited longest: look again */
 			return;
-		backend_connect(p);
 	}
 }
 
@@ -235,16 +237,35 @@ static bool yields(const struct pool *p)
 	return false;
 }
 
+static bool leaves(const struct pool *p)
+{
+	const struct server_view *v = view_of(p);
+
+	return v == NULL || (v->drained && v->role != ROLE_PRIMARY);
+}
+
+/* Who waits for a server that gives no connections any more goes elsewhere. */
+static void send_away(struct pool *p)
+{
+	struct backend_error e = {.code = CR_CONN_HOST_ERROR, .sqlstate = "HY000"};
+
+	snprintf(e.text, sizeof e.text, "server '%s' is drained or left", p->server->name);
+	for (unsigned n = p->nwaiting; n > 0 && p->nwaiting > 0; n--) {
+		struct pool_wait *w = next_waiter(p);
+		w->done(w, NULL, &e);
+	}
+}
+
 void pool_ready(struct backend *b)
 {
 	struct pool *p = b->pool;
 	struct stats *stats = p->cluster->worker->stats;
-	const struct server_view *v = view_of(p);
 
 	if (b->step == BACKEND_SETUP)
 		pool_made(b);
-	if (v == NULL || (v->drained && v->role != ROLE_PRIMARY)) {
+	if (leaves(p)) {
 		b->step = BACKEND_OWNED; /* as pool_closed counts it */
+		send_away(p);
 		backend_close(b, false, "its server is drained or left");
 		return;
 	}
@@ -298,7 +319,7 @@ void pool_closed(struct backend *b)
 	struct pool *next = NULL;
 	LIST_FOREACH(id, &c->identities, link) {
 		struct pool *other = id->pools[p->server->id];
-		if (other != NULL && other->nwaiting > other->nconnecting && b->step >= BACKEND_IDLE &&
+		if (other != NULL && other->nwaiting > other->nconnecting && (b->step >= BACKEND_IDLE || b->tainted) &&
 		    (next == NULL || TAILQ_FIRST(&other->waiters)->since < TAILQ_FIRST(&next->waiters)->since))
 			next = other;
 	}
@@ -312,8 +333,7 @@ static void sweep_pool(struct pool *p, int64_t now)
 {
 	struct backend *b;
 	int64_t limit = (int64_t)p->cluster->config->pool_idle_ms * 1000;
-	const struct server_view *v = view_of(p);
-	bool leave = v == NULL || (v->drained && v->role != ROLE_PRIMARY);
+	bool leave = leaves(p);
 
 	while ((b = TAILQ_LAST(&p->idle, backend_list)) != NULL && (leave || now - b->idle_since > limit))
 		backend_close(b, false, leave ? "its server is drained or left" : "idle");
@@ -378,9 +398,16 @@ void cluster_fini(struct cluster *c)
 
 void cluster_publish(struct cluster *c, struct topology *t)
 {
+	struct identity *id;
+
 	if (c->topology != NULL)
 		topology_unref(c->topology);
 	c->topology = t;
+	LIST_FOREACH(id, &c->identities, link) {
+		for (unsigned i = 0; i < STATS_SERVERS; i++)
+			if (id->pools[i] != NULL && id->pools[i]->nwaiting > 0 && leaves(id->pools[i]))
+				send_away(id->pools[i]);
+	}
 }
 
 void cluster_reload(struct cluster *c, struct config *config)

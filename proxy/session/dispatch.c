@@ -342,6 +342,9 @@ void dispatch_again(struct session *s, int failed_server)
 	c->nswallow = c->swallowed = 0;
 	c->sync_failed = c->failed = false;
 	c->expiry_ms = -1;
+	c->shift = 0;
+	c->nfill_status = c->warnings = 0;
+	c->bytes = c->affected = c->insert_id = 0;
 	c->tries++;
 	/* After two replicas, or when the answer is to be the primary's own, the primary decides. */
 	if (c->tries >= 2 || c->primary_decides) {
@@ -375,7 +378,9 @@ static bool put_state(struct session *s, struct buf *out, const struct state *wa
 {
 	struct command *c = s->command;
 	struct backend *b = s->current;
-	bool sets_schema = c->code == COM_INIT_DB;
+	/* A prepared statement runs in the schema that it was prepared in, as at a server: its connection is there. */
+	bool sets_schema = c->code == COM_INIT_DB || (c->ps != NULL && want == &s->want && want->schema == NULL &&
+						      prepared_state(c)->schema != NULL);
 	int n = sets_schema ? state_diff_variables(want, &b->have, &b->pool->login, out)
 			    : state_diff(want, &b->have, &b->pool->login, out);
 
@@ -406,7 +411,7 @@ static void replace_backend(struct session *s)
 	}
 	s->current = NULL;
 	if (b == s->home)
-		s->home = NULL; /* it had lingered */
+		settle_forget_home(s); /* it had lingered */
 	/* A schema can be left only by a new login: not even a reset does. */
 	backend_close(b, false, "a session without a schema needs another");
 	s->step = SESSION_ACQUIRE;

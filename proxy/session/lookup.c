@@ -179,7 +179,7 @@ bool lookup_fence(struct session *s)
 	changes = c->changes;
 	n = c->nchanges;
 	if (session_in_transaction(s) || !(s->status & STATUS_AUTOCOMMIT)) {
-		if (!effects_may_commit(c) || s->touched.nchanges == 0)
+		if (!effects_may_commit(c) || s->touched.nchanges + n == 0)
 			return false;
 		if (touched_merge_changes(&s->touched, changes, n))
 			c->nchanges = 0;

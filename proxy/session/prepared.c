@@ -29,6 +29,7 @@ struct prepared {
 	uint64_t key;
 	char *text;
 	size_t len;
+	unsigned text_mode;      /* how the server read it then */
 	struct state state;      /* when it was prepared */
 	uint16_t nparams;
 	uint8_t *types;          /* 2 bytes a parameter, as last bound; NULL: never */
@@ -146,6 +147,7 @@ void prepared_registered(struct session *s, struct backend *b, uint8_t *payload)
 	p->id = (uint32_t)(slot - s->prepared) + 1;
 	p->text = xstrndup((const char *)c->text.p, c->text.n);
 	p->len = c->text.n;
+	p->text_mode = c->text_mode;
 	p->nparams = get_u16(payload + 7);
 	state_copy(&p->state, &s->want);
 	p->key = key_of(c->text, &p->state);
@@ -288,7 +290,7 @@ void prepared_execute(struct session *s)
 	c->ps = p;
 	c->text = slice_of(p->text, p->len);
 	c->is_statement = true;
-	c->text_mode = track_text_mode(s);
+	c->text_mode = p->text_mode;
 	sql_classify(c->text, c->text_mode, p->state.schema != NULL ? slice_str(p->state.schema) : slice_of(NULL, 0),
 		     pw->watch, pw->nwatch, &c->stmt);
 	dispatch_statement(s);

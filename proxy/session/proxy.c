@@ -61,17 +61,18 @@ static void watch_rules(struct proxy_worker *pw)
 static void on_linger_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct proxy_worker *pw = arg;
-	struct session *s, *next;
+	struct session *s = TAILQ_FIRST(&pw->lingering);
 	int64_t now = topology_now_us();
 
 	(void)fd;
 	(void)what;
-	for (s = TAILQ_FIRST(&pw->lingering); s != NULL; s = next) {
-		next = TAILQ_NEXT(s, linger_link);
+	while (s != NULL) {
 		int64_t limit =
 			!s->linger_diagnostics || s->home->pool->nwaiting > 0 ? LINGER_US : LINGER_DIAGNOSTICS_US;
-		if (now - s->linger_since >= limit)
-			settle_give_up_linger(s);
+		bool due = s->step == SESSION_IDLE && now - s->linger_since >= limit;
+		if (due)
+			settle_give_up_linger(s); /* wakes who waits, and so may end any session: begin again */
+		s = due ? TAILQ_FIRST(&pw->lingering) : TAILQ_NEXT(s, linger_link);
 	}
 	if (TAILQ_EMPTY(&pw->lingering))
 		event_del(&pw->linger_tick);
@@ -136,16 +137,18 @@ static void leave_down_servers(struct proxy_worker *pw)
 static void take_topology(struct worker *w, void *arg)
 {
 	struct proxy_worker *pw = w->home;
-	struct session *s, *next;
+	struct session *s;
+	unsigned waiting = 0;
 
 	cluster_publish(&pw->cluster, arg);
 	leave_down_servers(pw);
 	if (pw->cluster.topology->primary < 0)
 		return;
-	for (s = TAILQ_FIRST(&pw->wait_primary); s != NULL; s = next) {
-		next = TAILQ_NEXT(s, wait_link);
+	/* Once each: who must wait on queues up again behind the others. */
+	TAILQ_FOREACH(s, &pw->wait_primary, wait_link)
+		waiting++;
+	while (waiting-- > 0 && (s = TAILQ_FIRST(&pw->wait_primary)) != NULL)
 		dispatch_primary_came(s);
-	}
 }
 
 static void take_accounts(struct worker *w, void *arg)

@@ -178,7 +178,7 @@ static void unsynced(struct session *s)
 	int server = (int)c->server_id;
 
 	if (s->home == b)
-		s->home = NULL; /* it had lingered */
+		settle_forget_home(s); /* it had lingered */
 	s->current = NULL;
 	atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
 	c->sent_any = false;
@@ -202,7 +202,8 @@ static bool swallowed_all(struct session *s)
 	}
 	if (c->syncing != NULL && !c->sync_failed) {
 		struct state *have = &s->current->have;
-		char *schema = c->code == COM_INIT_DB ? have->schema : NULL; /* only variables were told */
+		/* Only variables were told by put_state. */
+		char *schema = c->code == COM_INIT_DB || c->syncing->schema == NULL ? have->schema : NULL;
 		if (schema != NULL)
 			have->schema = NULL;
 		state_copy(have, c->syncing);
@@ -279,12 +280,20 @@ static bool error_is_final(unsigned code)
 	return code == 1317 /* query interrupted */ || code == 1969 /* max_statement_time */ || code == 3024;
 }
 
+/* Statements that run others may have committed some of them before one was refused: they are not run again. */
+static bool runs_others(const struct command *c)
+{
+	return c->is_statement && c->code != COM_STMT_PREPARE &&
+	       ((c->stmt.flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)) || c->stmt.kind == SQL_CALL ||
+		c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_EXECUTE);
+}
+
 /* A switch-over has begun: the server refused to run the statement, and another one is about to be the primary. */
 static bool primary_became_read_only(const struct session *s)
 {
 	const struct command *c = s->command;
 
-	return !c->to_replica && !session_bound(s) && !(s->status & STATUS_IN_TRANS_READONLY) &&
+	return !c->to_replica && !session_bound(s) && !runs_others(c) && !(s->status & STATUS_IN_TRANS_READONLY) &&
 	       (c->sync_error.code == ER_READ_ONLY_MODE || (c->sync_error.code == ER_OPTION_PREVENTS_STATEMENT &&
 							    strstr(c->sync_error.text, "read-only") != NULL));
 }
@@ -586,7 +595,7 @@ void relay_retry(struct session *s, bool hold)
 	int server = (int)c->server_id;
 
 	if (s->home == b)
-		s->home = NULL; /* it had lingered */
+		settle_forget_home(s); /* it had lingered */
 	s->current = NULL;
 	atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
 	c->sent_any = false;
@@ -619,7 +628,7 @@ void relay_lost(struct session *s, const char *why)
 	int server = (int)c->server_id;
 
 	if (s->home == b)
-		s->home = NULL;
+		settle_forget_home(s);
 	s->current = NULL;
 	s->throttled = false;
 	if (c->sent_any)

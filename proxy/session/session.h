@@ -275,6 +275,7 @@ void settle_refused(struct session *s, const struct backend_error *error); /* it
 void settle_unknown(struct session *s);   /* what was sent and not answered counts as written */
 void settle_unsent(struct session *s);    /* the session ends before its statement was sent: its fence may go */
 void settle_lost(struct session *s);      /* the connection died under a statement that cannot be run again */
+void settle_forget_home(struct session *s); /* the kept connection is gone, or somebody else's now */
 void settle_home_lost(struct session *s, struct backend *b); /* the kept connection died between statements */
 void settle_drop_home(struct session *s); /* resets the kept connection: transaction, locks and state go */
 void touched_clear(struct touched *t);

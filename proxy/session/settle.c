@@ -154,9 +154,19 @@ static void without_gtid(struct session *s)
 	uint64_t slots[SQL_TABLES];
 	unsigned n;
 
-	if (!effects_may_write(c) || s->temporary_tables)
+	if (s->binlog_off && s->touched.n > 0) /* a transaction's COMMIT */
+		freshness_unreplicated(f, s->touched.tables, s->touched.n);
+	if (!effects_may_write(c))
 		return;
 	bool named = effects_names_writes(s, slots, &n);
+	/* What runs others may have committed some of them before it failed, and an ERR carries no GTID. */
+	if (!named && (c->failed || s->binlog_off)) {
+		touch_all_rules(s);
+		if (may_change_definitions(c))
+			effects_catalog_changed(s->pw->proxy);
+	}
+	if (s->temporary_tables)
+		return;
 	if (c->failed) /* a statement that fails may have written to tables without transactions */
 		freshness_unknown(f, slots, named ? n : 0);
 	else if (named && (c->affected > 0 || s->binlog_off))
@@ -246,11 +256,24 @@ void settle_drop_home(struct session *s)
 	backend_put(&b);
 }
 
+void settle_forget_home(struct session *s)
+{
+	s->home = NULL;
+	s->insert_id_dirty = false; /* nobody can be asked any more */
+}
+
 void settle_home_lost(struct session *s, struct backend *b)
 {
-	settle_end_linger(s);
-	s->home = NULL;
-	if (!session_bound(s)) { /* it lingered: only what it knew of the last statement is gone */
+	/* The state is in the connection that runs the command, unless another one is kept for it. */
+	bool bound = session_bound(s) && (s->home == b || s->home == NULL);
+
+	if (s->home == b) {
+		settle_end_linger(s);
+		settle_forget_home(s);
+	}
+	if (s->current == b)
+		s->current = NULL; /* its reply is in; the store has not confirmed yet */
+	if (!bound) { /* only what it knew of the last statement is gone */
 		backend_close(b, false, "closed by the server");
 		return;
 	}
@@ -422,6 +445,8 @@ void settle(struct session *s)
 	c->sent_any = false;
 	if (!c->pings)
 		count(s);
+	if (c->code == COM_SET_OPTION)
+		b->spoilt = true; /* capabilities outlive COM_RESET_CONNECTION */
 	if (c->sync_failed)
 		b->tainted = true; /* half of the wanted state may be there */
 	if (c->code == COM_STMT_PREPARE && c->failed)
@@ -553,8 +578,11 @@ void settle_unknown(struct session *s)
 	s->touched.committed = true;
 	if (s->step != SESSION_CLOSED || s->touched.nchanges == 0)
 		return;
+	/* The server may still run it, and commit it after any margin: a pending fence stands, as for a proxy that
+	 * died. */
 	c->op.done = on_nobody_waits;
-	cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, (struct gtid){0}, &c->op);
+	cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_BEFORE, (struct gtid){0},
+			 &c->op);
 }
 
 void settle_lost(struct session *s)
