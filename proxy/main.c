@@ -238,6 +238,7 @@ static int reload(void *arg, char *err, size_t cap)
 	pthread_mutex_lock(&d->lock);
 	struct config *old = d->config;
 	config_report_fixed(old, config, on_fixed, NULL);
+	config_keep_fixed(old, config);
 	d->config = config;
 	config_ref(config);
 	pthread_mutex_unlock(&d->lock);

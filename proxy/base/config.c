@@ -451,6 +451,35 @@ static void check_servers(struct loader *l)
 	}
 }
 
+static bool same_place(const struct addr *a, const struct addr *b)
+{
+	return a->text[0] != '\0' && (a->is_unix || a->port != 0) && strcmp(a->text, b->text) == 0;
+}
+
+/* Two listeners at one address, or a server that is the proxy itself. */
+static void check_addresses(struct loader *l)
+{
+	const struct config *c = l->config;
+
+	for (unsigned i = 0; i < c->nlisten; i++) {
+		const struct addr *a = &c->listen[i];
+		for (unsigned j = 0; j < c->nadmin; j++)
+			if (same_place(a, &c->admin[j]))
+				complain(l, COMMAND_LINE, "[admin] listen: %s is [proxy] listen's: expected another",
+					 a->text);
+		if (c->has_http && same_place(a, &c->http))
+			complain(l, COMMAND_LINE, "[admin] http: %s is [proxy] listen's: expected another", a->text);
+		for (unsigned j = 0; j < c->nservers; j++)
+			if (same_place(a, &c->servers[j].address))
+				complain(l, l->server_line[j], "server %s: %s is where the proxy itself listens",
+					 c->servers[j].name, a->text);
+	}
+	for (unsigned j = 0; c->has_http && j < c->nadmin; j++)
+		if (same_place(&c->http, &c->admin[j]))
+			complain(l, COMMAND_LINE, "[admin] http: %s is [admin] listen's: expected another",
+				 c->http.text);
+}
+
 static void check_rules(struct loader *l)
 {
 	const struct config *c = l->config;
@@ -479,6 +508,7 @@ static void finish(struct loader *l)
 	struct config *c = l->config;
 
 	check_servers(l);
+	check_addresses(l);
 	check_rules(l);
 	if (c->monitor_password != NULL && c->monitor_user == NULL)
 		complain(l, WHOLE_FILE, "[monitor] has a password but no user: expected user = name");

@@ -115,6 +115,9 @@ void config_unref(struct config *c); /* any thread; the last one frees (and wipe
 void config_report_fixed(const struct config *old, const struct config *new_,
 			 void (*report)(void *arg, const char *line), void *arg);
 
+/* And keeps those values, since they are what runs. Before new_ is handed to anyone else. */
+void config_keep_fixed(const struct config *old, struct config *new_);
+
 /* Each option with its value now, passwords as "***": section, key, value, default. For the admin table. */
 void config_visit(const struct config *c,
 		  void (*visit)(void *arg, const char *section, const char *key, const char *value, const char *def),

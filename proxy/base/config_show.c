@@ -65,6 +65,17 @@ void config_report_fixed(const struct config *old, const struct config *new_,
 	}
 }
 
+void config_keep_fixed(const struct config *old, struct config *new_)
+{
+	new_->workers = old->workers;
+	memcpy(new_->listen, old->listen, sizeof new_->listen);
+	new_->nlisten = old->nlisten;
+	memcpy(new_->admin, old->admin, sizeof new_->admin);
+	new_->nadmin = old->nadmin;
+	new_->http = old->http;
+	new_->has_http = old->has_http;
+}
+
 /* --- The sample file -------------------------------------------------------------------------------------------- */
 
 static const char *const sample_head[] = {

@@ -281,7 +281,7 @@ void pool_ready(struct backend *b)
 		return;
 	}
 	b->step = BACKEND_IDLE;
-	b->idle_since = topology_now_us();
+	b->idle_since = topology_now_coarse_us();
 	TAILQ_INSERT_HEAD(&p->idle, b, link);
 	p->nidle++;
 	stats_server_connections(stats, p->server->id, 1, -1);

@@ -55,6 +55,14 @@ bool topology_readable(const struct topology *t, unsigned i, int64_t now_us)
 	return fresh != 0 && as_of - fresh < t->max_replica_lag_us;
 }
 
+int64_t topology_now_coarse_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
 int64_t topology_now_us(void)
 {
 	struct timespec now;

@@ -167,7 +167,9 @@ static void do_explain(struct admin_session *s, struct slice rest, struct buf *o
 		return;
 	}
 	on_columns(&rows, names, 2);
-	s->ops->explain(s->ops->arg, skip_blanks(rest), s->schema, explain_row, &rows);
+	while (rest.n > 0 && isspace(rest.p[0])) /* its comments are the statement's own: hints */
+		rest = slice_of(rest.p + 1, rest.n - 1);
+	s->ops->explain(s->ops->arg, rest, s->schema, explain_row, &rows);
 	reply_rows_end(out, &rows.seq, s->caps, STATUS);
 }
 

@@ -117,6 +117,17 @@ int monitor_connect(struct monitor *m, struct link *l, const struct addr *addres
 
 /* --- Publishing ------------------------------------------------------------------------------------------------- */
 
+static bool is_bad_news(const char *kind)
+{
+	static const char *const words[] = {"down",       "no_primary", "two_primaries", "failed",
+					    "incomplete", "rewound",    "diverged"};
+
+	for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
+		if (strstr(kind, words[i]) != NULL)
+			return true;
+	return false;
+}
+
 void monitor_event(struct monitor *m, const char *kind, const char *server, const char *fmt, ...)
 {
 	char text[320];
@@ -125,7 +136,7 @@ void monitor_event(struct monitor *m, const char *kind, const char *server, cons
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	log_info("%s %s: %s", kind, server, text);
+	log_at(is_bad_news(kind) ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "%s %s: %s", kind, server, text);
 	m->sink.event(m->sink.arg, kind, server, text);
 }
 

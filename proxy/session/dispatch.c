@@ -34,7 +34,7 @@ void dispatch_statement(struct session *s)
 	c->want = route_wants(&c->stmt, &facts, effects_catalog(s));
 	/* Until one server connection of this kind has logged in, nobody knows how the server reads quotes. */
 	if (c->want.target == TARGET_REPLICA && s->identity->login_status == 0)
-		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_UNREADABLE};
+		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_STATE_UNKNOWN};
 	/* The session's state is in a connection of the primary's already: one more transaction goes there too. */
 	if (c->stmt.kind == SQL_BEGIN_RO && s->home != NULL && (!s->linger || s->insert_id_dirty))
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
@@ -104,7 +104,7 @@ static int pick_replica(struct session *s)
 	if (c->stmt.kind == SQL_SELECT && c->stmt.ntables == 0 &&
 	    !(c->stmt.flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC)))
 		need.ignore_freshness = true; /* SELECT 1 */
-	return route_pick(pw->cluster.topology, pw->proxy->freshness, &need, pw->turn++, topology_now_us(), &c->reason);
+	return route_pick(pw->cluster.topology, pw->proxy->freshness, &need, pw->turn++, topology_now_coarse_us(), &c->reason);
 }
 
 /* While there is no primary, the schema of a login is tried at a replica: who only reads needs no primary. */
@@ -116,7 +116,7 @@ static int any_replica(struct session *s)
 
 	if (pw->cluster.topology == NULL)
 		return -1;
-	return route_pick(pw->cluster.topology, pw->proxy->freshness, &need, pw->turn++, topology_now_us(), &c->reason);
+	return route_pick(pw->cluster.topology, pw->proxy->freshness, &need, pw->turn++, topology_now_coarse_us(), &c->reason);
 }
 
 static void use_home(struct session *s)

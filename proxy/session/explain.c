@@ -44,13 +44,16 @@ static void say_tables(const struct sink *out, const struct sql_stmt *stmt, cons
 	say(out, "tables", "%s", text);
 }
 
-static void say_cache(const struct sink *out, const struct explain_world *w, const struct sql_stmt *stmt, bool read)
+static void say_cache(const struct sink *out, const struct explain_world *w, const struct sql_stmt *stmt, bool read,
+		      const char *schema)
 {
 	struct cache_key key;
 	const char *why = NULL;
 
 	if (stmt->scope == SQL_SCOPE_NONE) {
-		say(out, "cache", "no rule for its tables");
+		say(out, "cache", "no rule for its tables%s",
+		    stmt->ntables > 0 && stmt->tables[0].db.n == 0 && schema[0] == '\0' ? " (without a default schema)"
+											: "");
 		return;
 	}
 	if (!read) {
@@ -152,5 +155,5 @@ void explain_route(const struct explain_world *w, struct slice sql, const char *
 	sql_digest_text(sql, mode, digest, sizeof digest);
 	say(&out, "digest", "%016llx", (unsigned long long)stmt.digest);
 	say(&out, "digest_text", "%s", digest);
-	say_cache(&out, w, &stmt, read);
+	say_cache(&out, w, &stmt, read, schema);
 }

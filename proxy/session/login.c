@@ -168,6 +168,12 @@ static void look_again(struct session *s, struct slice user, struct slice answer
 {
 	struct login_pending *p = s->pending;
 
+	if (p != NULL && (s->pw->accounts == NULL || s->pw->accounts->n == 0)) {
+		refuse(s, seq + 1, CR_CONN_HOST_ERROR, "HY000",
+		       "Sidetrack has not been able to read the accounts of any server: see its log, and [monitor] "
+		       "user");
+		return;
+	}
 	if (p != NULL) {
 		s->pending = NULL;
 		deny(s, seq + 1, user, answer.n > 0);

@@ -98,6 +98,17 @@ static void on_found(struct cache_op *op, const struct cache_answer *a)
 	dispatch_route(s);
 }
 
+/* A read of a cached table that cannot use the cache counts, so that hit ratios tell of all reads. */
+static bool bypass(struct session *s)
+{
+	const struct config *config = s->pw->cluster.config;
+
+	for (unsigned i = 0; i < config->nrules && config->mode == MODE_CACHE; i++)
+		if (s->command->stmt.watched & 1u << i)
+			stats_cache(s->pw->worker->stats, config->rules[i].stats_id, STAT_BYPASS);
+	return false;
+}
+
 bool lookup_try(struct session *s)
 {
 	struct command *c = s->command;
@@ -112,13 +123,13 @@ bool lookup_try(struct session *s)
 		return false;
 	if (c->stmt.hint != SQL_HINT_NONE || (c->stmt.flags & SQLF_MULTI) || s->pinned || catalog == NULL) {
 		c->found.fence_primary = (s->pinned || catalog == NULL) && others_may_write(s);
-		return false;
+		return bypass(s);
 	}
 	if (c->ps != NULL)
 		prepared_params(c, &params);
 	if (cache_rule_match(config, catalog, &c->stmt, c->text_mode, c->ps != NULL ? &params : NULL, &c->key, &why) !=
 	    CACHE_MATCH)
-		return false;
+		return bypass(s);
 	if (config->mode == MODE_OBSERVE) {
 		stats_would_move(pw->worker->stats, STAT_CACHE);
 		return false;

@@ -231,7 +231,7 @@ static int do_status(MYSQL *m, char **args)
 			  " AS hit_percent, bypasses, invalidations, entries, bytes FROM cache"},
 		{"Routes", "SELECT server, reason, count,"
 			   " round(100.0 * count / (SELECT sum(count) FROM routes), 1) AS percent, text"
-			   " FROM routes ORDER BY count DESC LIMIT 15"},
+			   " FROM routes ORDER BY reason NOT LIKE 'would_move%', count DESC LIMIT 40"},
 	};
 	int rc = EXIT_DONE;
 

@@ -135,7 +135,7 @@ static struct config *make_config(const char *password)
 
 	snprintf(path, sizeof path, "%s/conf", fake.dir);
 	snprintf(admin, sizeof admin, "127.0.0.1:%u, %s/sock", fake.port, fake.dir);
-	snprintf(http, sizeof http, "127.0.0.1:%u", fake.port);
+	snprintf(http, sizeof http, "127.0.0.1:%u", free_port());
 	FILE *f = fopen(path, "w");
 	assert_non_null(f);
 	fprintf(f, "[server.db1]\naddress=127.0.0.1:1\n[cache.token]\ntable=app.t\nkey=k\n[admin]\nuser=dba\n%s%s\n",
