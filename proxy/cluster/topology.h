@@ -74,8 +74,8 @@ bool topology_readable(const struct topology *t, unsigned i, int64_t now_us);
 
 /* Monotonic microseconds: the clock of fresh_us. */
 int64_t topology_now_us(void);
-/* The same clock as of the kernel's last tick, some milliseconds ago: never a system call, as the exact one is where the
- * machine's clock cannot be read from user space. For ages of seconds. */
+/* The same clock as of the kernel's last tick, some milliseconds ago: never a system call, as the exact one is where
+ * the machine's clock cannot be read from user space. For ages of seconds. */
 int64_t topology_now_coarse_us(void);
 
 #endif

@@ -104,7 +104,8 @@ static int pick_replica(struct session *s)
 	if (c->stmt.kind == SQL_SELECT && c->stmt.ntables == 0 &&
 	    !(c->stmt.flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC)))
 		need.ignore_freshness = true; /* SELECT 1 */
-	return route_pick(pw->cluster.topology, pw->proxy->freshness, &need, pw->turn++, topology_now_coarse_us(), &c->reason);
+	return route_pick(pw->cluster.topology, pw->proxy->freshness, &need, pw->turn++, topology_now_coarse_us(),
+			  &c->reason);
 }
 
 /* While there is no primary, the schema of a login is tried at a replica: who only reads needs no primary. */
@@ -116,7 +117,8 @@ static int any_replica(struct session *s)
 
 	if (pw->cluster.topology == NULL)
 		return -1;
-	return route_pick(pw->cluster.topology, pw->proxy->freshness, &need, pw->turn++, topology_now_coarse_us(), &c->reason);
+	return route_pick(pw->cluster.topology, pw->proxy->freshness, &need, pw->turn++, topology_now_coarse_us(),
+			  &c->reason);
 }
 
 static void use_home(struct session *s)
