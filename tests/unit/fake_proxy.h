@@ -23,7 +23,7 @@ static struct {
 	struct topology *topology;
 	struct config *config;
 	char dir[64], drained[64], flushed[64];
-	unsigned port;
+	unsigned port, http_port;
 } fake;
 
 static struct topology *get_topology(void *arg)
@@ -135,7 +135,7 @@ static struct config *make_config(const char *password)
 
 	snprintf(path, sizeof path, "%s/conf", fake.dir);
 	snprintf(admin, sizeof admin, "127.0.0.1:%u, %s/sock", fake.port, fake.dir);
-	snprintf(http, sizeof http, "127.0.0.1:%u", free_port());
+	snprintf(http, sizeof http, "127.0.0.1:%u", fake.http_port);
 	FILE *f = fopen(path, "w");
 	assert_non_null(f);
 	fprintf(f, "[server.db1]\naddress=127.0.0.1:1\n[cache.token]\ntable=app.t\nkey=k\n[admin]\nuser=dba\n%s%s\n",
@@ -164,6 +164,7 @@ static void fake_next_port(void)
 {
 	config_unref(fake.config);
 	fake.port = free_port();
+	fake.http_port = free_port();
 	fake.config = make_config("s3cret ;x");
 }
 

@@ -315,11 +315,17 @@ static void *writer(void *arg)
 	return NULL;
 }
 
+/* Until all is written and something was read at the replica, which may be slow to be given a processor. */
+static bool going(void)
+{
+	return atomic_load(&sim.writing) != 0 || atomic_load(&sim.reads_at_replica) == 0;
+}
+
 static void *reader(void *arg)
 {
 	unsigned seed = (unsigned)(uintptr_t)arg;
 
-	while (atomic_load(&sim.writing) != 0) {
+	while (going()) {
 		unsigned t = (unsigned)rand_r(&seed) % TABLES;
 		uint64_t need = atomic_load(&sim.acked[t]);
 		if (!freshness_covered(sim.f, &sim.applied, &sim.table[t], (unsigned)rand_r(&seed) % 8 != 0))
@@ -337,7 +343,7 @@ static void *replica(void *arg)
 	struct gtid_pos want;
 
 	(void)arg;
-	while (atomic_load(&sim.writing) != 0)
+	while (going())
 		if (freshness_wait_newer(sim.f, &sim.applied, 10, &want))
 			gtid_live_raise(&sim.applied, &want);
 	return NULL;
@@ -346,7 +352,7 @@ static void *replica(void *arg)
 static void *sampler(void *arg)
 {
 	(void)arg;
-	while (atomic_load(&sim.writing) != 0) {
+	while (going()) {
 		uint64_t mark = freshness_mark(sim.f);
 		struct gtid_pos pos = {0};
 		gtid_pos_add(&pos, (struct gtid){0, 1, atomic_load(&sim.committed)});

@@ -50,7 +50,7 @@ static int stop(void **state)
 static const char *get(const char *request)
 {
 	static char text[262144];
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)fake.port),
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)fake.http_port),
 				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	size_t n = 0;
