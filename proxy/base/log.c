@@ -8,13 +8,13 @@
 #include <time.h>
 #include <unistd.h>
 
-int log_threshold = LOG_LEVEL_INFO;
+atomic_int log_threshold = LOG_LEVEL_INFO;
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
 void log_set_level(enum log_level level)
 {
-	log_threshold = (int)level;
+	atomic_store_explicit(&log_threshold, (int)level, memory_order_relaxed);
 }
 
 int log_level_parse(const char *word, enum log_level *out)

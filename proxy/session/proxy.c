@@ -387,7 +387,8 @@ static void close_quiet(struct worker *w, void *arg)
 	(void)arg;
 	for (s = LIST_FIRST(&pw->sessions); s != NULL; s = next) {
 		next = LIST_NEXT(s, link);
-		if ((s->step == SESSION_IDLE && !session_in_transaction(s)) || s->step == SESSION_LOGIN)
+		if ((s->step == SESSION_IDLE && !session_in_transaction(s)) || s->step == SESSION_LOGIN ||
+		    s->step == SESSION_SWITCH || s->step == SESSION_REFRESH)
 			session_close(s, "the proxy stops");
 	}
 }
