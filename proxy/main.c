@@ -26,7 +26,9 @@
 #include "session/explain.h"
 #include "session/proxy.h"
 
-enum { FIRST_LOOK_MS = 3000, /* how long listening waits for the servers' first answers */
+enum { FIRST_LOOK_MS = 3000,  /* how long listening waits for the servers' first answers */
+       FIRST_PROOF_MS = 1500, /* ... and for replicas to be proved fresh */
+       LOOK_MS = 20,
        DRAIN_LOOK_MS = 50 };
 
 struct daemon {
@@ -314,26 +316,40 @@ static void on_first_look(evutil_socket_t fd, short what, void *arg)
 	(void)arg;
 }
 
+static bool replicas_are_fresh(const struct topology *t)
+{
+	int64_t now = topology_now_us();
+
+	for (unsigned i = 0; i < t->n; i++) {
+		const struct server_view *v = &t->views[i];
+		bool serves = v->role == ROLE_REPLICA && v->state == SERVER_UP && !v->drained && v->weight > 0;
+		if (serves && !topology_readable(t, i, now))
+			return false;
+	}
+	return true;
+}
+
 /* Roles, accounts and the dictionary are asked before the first client: a login that comes too early would be refused,
  * and a first read would go to the primary. */
 static void wait_for_first_look(struct daemon *d)
 {
-	int64_t until = topology_now_us() + FIRST_LOOK_MS * 1000;
-	bool ready = false;
+	int64_t began = topology_now_us();
+	bool known = false, fresh = false;
 
-	while (!ready && d->drain_until_us == 0) {
-		int64_t left = until - topology_now_us();
-		if (left <= 0)
+	while (d->drain_until_us == 0) {
+		int64_t waited = topology_now_us() - began;
+		if ((known && (fresh || waited > FIRST_PROOF_MS * 1000)) || waited > FIRST_LOOK_MS * 1000)
 			break;
-		struct timeval tv = {.tv_sec = left / 1000000, .tv_usec = left % 1000000};
+		struct timeval tv = {.tv_usec = LOOK_MS * 1000}; /* proofs of freshness come without a message */
 		event_add(&d->first_look, &tv);
 		event_base_loop(d->base, EVLOOP_ONCE);
 		pthread_mutex_lock(&d->lock);
-		ready = d->accounts_seen && d->catalog != NULL && d->topology != NULL && d->topology->primary >= 0;
+		known = d->accounts_seen && d->catalog != NULL && d->topology != NULL && d->topology->primary >= 0;
+		fresh = known && replicas_are_fresh(d->topology);
 		pthread_mutex_unlock(&d->lock);
 	}
 	event_del(&d->first_look);
-	if (!ready)
+	if (!known)
 		log_warn("no primary, or not all of what is asked of it, was found in %d ms: listening all the same",
 			 FIRST_LOOK_MS);
 }
