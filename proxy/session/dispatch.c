@@ -411,11 +411,8 @@ static void replace_backend(struct session *s)
 		settle_refused(s, &c->sync_error);
 		return;
 	}
-	s->current = NULL;
-	if (b == s->home)
-		settle_forget_home(s); /* it had lingered */
 	/* A schema can be left only by a new login: not even a reset does. */
-	backend_close(b, false, "a session without a schema needs another");
+	backend_close(relay_detach(s), false, "a session without a schema needs another");
 	s->step = SESSION_ACQUIRE;
 	dispatch_route(s);
 }

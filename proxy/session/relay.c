@@ -169,21 +169,30 @@ static void swallow_row(struct session *s, struct slice row)
 		s->last_insert_id = s->current->last_insert_id = (uint64_t)number(rd_lenenc_bytes(&r));
 }
 
+/* The connection that ran the command is the session's no longer: the caller puts it back or closes it. */
+struct backend *relay_detach(struct session *s)
+{
+	struct backend *b = s->current;
+
+	if (s->home == b)
+		settle_forget_home(s); /* it was kept, or had lingered */
+	s->current = NULL;
+	s->throttled = false;
+	if (s->command->sent_any)
+		atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
+	s->command->sent_any = false;
+	return b;
+}
+
 /* What prepares a read failed at a replica, which may lag: the primary decides. The read itself may have gone along in
  * the same write; in a state that is not the session's its answer is nobody's, so the connection goes. */
 static void unsynced(struct session *s)
 {
 	struct command *c = s->command;
-	struct backend *b = s->current;
 	int server = (int)c->server_id;
 
-	if (s->home == b)
-		settle_forget_home(s); /* it had lingered */
-	s->current = NULL;
-	atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
-	c->sent_any = false;
 	c->primary_decides = true;
-	backend_close(b, false, "it could not be brought into the session's state");
+	backend_close(relay_detach(s), false, "it could not be brought into the session's state");
 	dispatch_again(s, server);
 }
 
@@ -591,14 +600,9 @@ void relay_client_drained(struct session *s)
 void relay_retry(struct session *s, bool hold)
 {
 	struct command *c = s->command;
-	struct backend *b = s->current;
+	struct backend *b = relay_detach(s);
 	int server = (int)c->server_id;
 
-	if (s->home == b)
-		settle_forget_home(s); /* it had lingered */
-	s->current = NULL;
-	atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
-	c->sent_any = false;
 	backend_put(&b);
 	if (hold) {
 		dispatch_hold(s);
@@ -622,19 +626,11 @@ void relay_server_down(struct session *s)
 void relay_lost(struct session *s, const char *why)
 {
 	struct command *c = s->command;
-	struct backend *b = s->current;
 	bool again = may_run_again(s);
 	bool finished = c->finished;
 	int server = (int)c->server_id;
 
-	if (s->home == b)
-		settle_forget_home(s);
-	s->current = NULL;
-	s->throttled = false;
-	if (c->sent_any)
-		atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
-	c->sent_any = false;
-	backend_close(b, true, why);
+	backend_close(relay_detach(s), true, why);
 	s->pw->proxy->services.poke(s->pw->proxy->services.arg, PROXY_POKE_SERVERS);
 	if (finished) { /* only LAST_INSERT_ID() is lost with it */
 		session_idle(s);

@@ -262,6 +262,7 @@ extern const struct backend_ops relay_ops;
 void relay_lost(struct session *s, const char *why); /* the server connection died under a command */
 void relay_retry(struct session *s, bool hold);        /* a server refused to run the statement */
 void relay_server_down(struct session *s); /* the server of s->current is: a read goes elsewhere at once */
+struct backend *relay_detach(struct session *s); /* gives s->current up, and home with it */
 void relay_client_drained(struct session *s);
 
 /* settle.c */
