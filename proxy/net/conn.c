@@ -12,8 +12,14 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	struct conn *c = arg;
 
 	(void)fd;
-	(void)what;
+	c->ending |= (what & EV_CLOSED) != 0;
+	c->drained = false;
 	c->ops->readable(c);
+	/* What was left in the socket does not make it ready again: arming it anew does. */
+	if (c->reading && !c->drained) {
+		conn_read_off(c);
+		conn_read_on(c);
+	}
 }
 
 /* Frees a buffer that has run empty: an idle connection owns none. */
@@ -67,8 +73,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 void conn_init(struct conn *c, struct event_base *base, int fd, const struct conn_ops *ops)
 {
 	*c = (struct conn){.fd = fd, .ops = ops};
-	event_assign(&c->rd, base, fd, EV_READ | EV_PERSIST, on_readable, c);
-	event_assign(&c->wr, base, fd, EV_WRITE, on_writable, c);
+	event_assign(&c->rd, base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_readable, c);
+	event_assign(&c->wr, base, fd, EV_WRITE | EV_ET, on_writable, c);
 }
 
 int conn_connect(struct conn *c, struct event_base *base, const struct sockaddr *sa, socklen_t len,
@@ -145,10 +151,14 @@ ssize_t conn_read(struct conn *c, void *p, size_t n)
 	}
 	for (;;) {
 		ssize_t got = recv(c->fd, p, n, 0);
-		if (got >= 0)
+		if (got >= 0) {
+			/* A stream that gave less than it was asked for has no more, but perhaps its end. */
+			c->drained = (size_t)got < n && !c->ending;
 			return got;
+		}
 		if (errno == EINTR)
 			continue;
+		c->drained = true;
 		return errno == EAGAIN || errno == EWOULDBLOCK ? -1 : -2;
 	}
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * One peer's socket on a worker's loop. Writes are tried at once and EV_WRITE is armed only when the kernel took less;
- * EV_READ stays armed from turn to turn, so a statement costs no epoll_ctl. Buffers exist only while bytes wait in
- * them. All calls on the owner worker's thread. TLS will sit behind conn_read and conn_write.
+ * EV_READ stays armed from turn to turn, so a statement costs no epoll_ctl, and is edge-triggered, so that the kernel
+ * looks at a socket once for each time that bytes come, not once more to find none. Buffers exist only while bytes wait
+ * in them. All calls on the owner worker's thread. TLS will sit behind conn_read and conn_write.
  */
 #ifndef ST_NET_CONN_H
 #define ST_NET_CONN_H
@@ -18,7 +19,8 @@
 struct conn;
 
 struct conn_ops {
-	void (*readable)(struct conn *c); /* bytes, EOF or an error wait: call conn_read */
+	/* Bytes, EOF or an error wait: call conn_read, once is enough. Comes again while there are more. */
+	void (*readable)(struct conn *c);
 	void (*drained)(struct conn *c);  /* what was queued is out, or a connect ended: see conn_connect_result */
 };
 
@@ -29,6 +31,8 @@ struct conn {
 	bool reading;     /* rd is armed */
 	bool connecting;
 	bool broken;      /* sending failed: reading says so too */
+	bool ending;      /* the peer has sent its last byte: after the bytes that wait comes the end */
+	bool drained;     /* the last read took all that there was */
 	struct buf in;    /* bytes read that do not yet make a whole packet, or must wait */
 	struct buf out;   /* bytes that the kernel did not take yet, from out_at on */
 	size_t out_at;
