@@ -41,14 +41,17 @@ struct form {
 	uint64_t lease, leased_at, lease_until; /* lease 0: none */
 };
 
+/* What a hit looks at comes first, the one form that most rows have among it: two cache lines, and the key's. */
 struct row {
 	struct row *chain;
-	struct row *prev, *next; /* ring */
-	struct form *forms;
 	uint64_t hash, epoch;
-	struct fence fence;
-	bool used, fenced; /* fenced: counted in the shard's fences */
 	uint8_t slot, len;
+	bool used, fenced;  /* fenced: counted in the shard's fences */
+	bool first_in_use;
+	struct form *forms; /* the newest first; all but `first` are allocated */
+	struct form first;
+	struct row *prev, *next; /* ring */
+	struct fence fence;
 	uint8_t key[];
 };
 
@@ -171,16 +174,26 @@ static void form_clear(struct memory *m, struct shard *s, struct row *row, struc
 	f->blob = NULL;
 }
 
+/* Takes the empty form at *at out of the row's list. */
+static void form_remove(struct shard *s, struct row *row, struct form **at)
+{
+	struct form *f = *at;
+	*at = f->next;
+	if (f == &row->first) {
+		row->first_in_use = false;
+		return;
+	}
+	s->bytes -= sizeof *f;
+	free(f);
+}
+
 static unsigned forms_free(struct memory *m, struct shard *s, struct row *row)
 {
 	unsigned entries = 0;
 	while (row->forms) {
-		struct form *f = row->forms;
-		entries += f->blob != NULL;
-		form_clear(m, s, row, f);
-		row->forms = f->next;
-		s->bytes -= sizeof *f;
-		free(f);
+		entries += row->forms->blob != NULL;
+		form_clear(m, s, row, row->forms);
+		form_remove(s, row, &row->forms);
 	}
 	return entries;
 }
@@ -192,13 +205,10 @@ static void forms_expire(struct memory *m, struct shard *s, struct row *row, uin
 		struct form *f = *at;
 		if (f->blob && f->expires <= now)
 			form_clear(m, s, row, f);
-		if (f->blob || (f->lease && f->lease_until > now)) {
+		if (f->blob || (f->lease && f->lease_until > now))
 			at = &f->next;
-			continue;
-		}
-		*at = f->next;
-		s->bytes -= sizeof *f;
-		free(f);
+		else
+			form_remove(s, row, at);
 	}
 }
 
@@ -219,20 +229,28 @@ static struct form *form_add(struct memory *m, struct shard *s, struct row *row,
 		n++;
 	if (n >= CACHE_FORMS)
 		return NULL;
-	struct form *f = xcalloc(1, sizeof *f);
+	struct form *f = &row->first;
+	if (row->first_in_use) {
+		f = xmalloc(sizeof *f);
+		s->bytes += sizeof *f;
+	}
+	row->first_in_use = true;
+	*f = (struct form){.next = row->forms};
 	memcpy(f->shape, shape, CACHE_SHAPE);
-	f->next = row->forms;
 	row->forms = f;
-	s->bytes += sizeof *f;
 	return f;
 }
 
 static struct row **row_at(struct shard *s, uint64_t hash, unsigned slot, const uint8_t *key, size_t len)
 {
 	struct row **at = &s->bucket[hash & (s->buckets - 1)];
-	while (*at && !((*at)->hash == hash && (*at)->slot == slot && (*at)->len == len &&
-			memcmp((*at)->key, key, len) == 0))
-		at = &(*at)->chain;
+	for (; *at; at = &(*at)->chain) {
+		struct row *row = *at;
+		__builtin_prefetch(&row->first);
+		__builtin_prefetch(row->key);
+		if (row->hash == hash && row->slot == slot && row->len == len && memcmp(row->key, key, len) == 0)
+			break;
+	}
 	return at;
 }
 
@@ -315,7 +333,7 @@ static struct row *row_add(struct memory *m, struct shard *s, uint64_t hash, uns
 			   size_t len, uint64_t now)
 {
 	sweep(m, s, now);
-	if (s->rows >= s->buckets)
+	if (2 * s->rows >= s->buckets)
 		grow(s);
 	struct row *row = xcalloc(1, sizeof *row + len);
 	row->hash = hash;
@@ -438,7 +456,8 @@ enum store_found memory_lookup(struct memory *m, uint64_t now_ms, unsigned slot,
 		forms_free(m, s, row);
 		row->epoch = epoch;
 	}
-	row->used = true;
+	if (!row->used) /* a hit writes nothing that another worker's would have to fetch */
+		row->used = true;
 	struct form *f = form_find(row, key->shape);
 	if (f && f->blob && f->expires > now_ms) {
 		*held = f->blob;

@@ -40,24 +40,30 @@ static struct slice join(struct command *c)
 	return slice_of(c->joined.data + 1, c->joined.len - 1);
 }
 
+void command_classify(struct session *s, const char *schema)
+{
+	struct command *c = s->command;
+
+	sql_classify(c->text, c->text_mode, schema != NULL ? slice_str(schema) : slice_of(NULL, 0), s->pw->watch,
+		     s->pw->nwatch, &c->parsed);
+}
+
 static void run_query(struct session *s)
 {
 	struct command *c = s->command;
 	struct slice payload = payload_of(s);
-	struct proxy_worker *pw = s->pw;
 
 	c->text = get_u24(c->request.data) == PACKET_MAX ? join(c) : slice_of(payload.p + 1, payload.n - 1);
 	c->is_statement = true;
 	c->text_mode = track_text_mode(s);
-	sql_classify(c->text, c->text_mode, s->want.schema != NULL ? slice_str(s->want.schema) : slice_of(NULL, 0),
-		     pw->watch, pw->nwatch, &c->stmt);
-	if (c->stmt.kind == SQL_KILL) {
+	command_classify(s, s->want.schema);
+	if (c->stmt->kind == SQL_KILL) {
 		/* The id that a client knows is ours, not a server's: to pass it on would end somebody else. */
 		session_error(s, ER_NOT_SUPPORTED_YET, "42000",
 			      "KILL through Sidetrack is not supported yet: use the admin port's KILL");
 		return;
 	}
-	if ((c->stmt.flags & SQLF_SET_TRACKING) && c->stmt.kind == SQL_SET && !(c->stmt.flags & SQLF_MULTI)) {
+	if ((c->stmt->flags & SQLF_SET_TRACKING) && c->stmt->kind == SQL_SET && !(c->stmt->flags & SQLF_MULTI)) {
 		command_ok(s); /* tracking is the proxy's own means: a client is told what servers tell by default */
 		return;
 	}

@@ -31,12 +31,12 @@ void dispatch_statement(struct session *s)
 	c->started_us = topology_now_us();
 	c->expiry_ms = -1;
 	effects_ddl_begins(c);
-	c->want = route_wants(&c->stmt, &facts, effects_catalog(s));
+	c->want = route_wants(c->stmt, &facts, effects_catalog(s));
 	/* Until one server connection of this kind has logged in, nobody knows how the server reads quotes. */
 	if (c->want.target == TARGET_REPLICA && s->identity->login_status == 0)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_STATE_UNKNOWN};
 	/* The session's state is in a connection of the primary's already: one more transaction goes there too. */
-	if (c->stmt.kind == SQL_BEGIN_RO && s->home != NULL && (!s->linger || s->insert_id_dirty))
+	if (c->stmt->kind == SQL_BEGIN_RO && s->home != NULL && (!s->linger || s->insert_id_dirty))
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
 	if (s->sticky)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
@@ -95,14 +95,14 @@ static int pick_replica(struct session *s)
 	}
 	/* Without a primary, replicas stay readable that were fresh when it was last heard; but the cache's exactness
 	 * rests on proofs that are newer than any fence of another proxy's that has run out. */
-	if (pw->cluster.topology != NULL && pw->cluster.topology->primary < 0 && c->stmt.watched != 0) {
+	if (pw->cluster.topology != NULL && pw->cluster.topology->primary < 0 && c->stmt->watched != 0) {
 		c->reason = ROUTE_NO_REPLICA;
 		return -1;
 	}
 	effects_note_reads(s);
 	need.n = c->ntables;
-	if (c->stmt.kind == SQL_SELECT && c->stmt.ntables == 0 &&
-	    !(c->stmt.flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC)))
+	if (c->stmt->kind == SQL_SELECT && c->stmt->ntables == 0 &&
+	    !(c->stmt->flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC)))
 		need.ignore_freshness = true; /* SELECT 1 */
 	return route_pick(pw->cluster.topology, pw->proxy->freshness, &need, pw->turn++, topology_now_coarse_us(),
 			  &c->reason);
@@ -370,9 +370,9 @@ static bool needs_insert_id(const struct command *c)
 {
 	if (!c->is_statement || c->code == COM_STMT_PREPARE)
 		return false;
-	return (c->stmt.flags & (SQLF_SESSION_FUNC | SQLF_SYS_VAR | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)) ||
-	       c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_EXECUTE ||
-	       c->stmt.kind == SQL_DO;
+	return (c->stmt->flags & (SQLF_SESSION_FUNC | SQLF_SYS_VAR | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)) ||
+	       c->stmt->kind == SQL_CALL || c->stmt->kind == SQL_COMPOUND || c->stmt->kind == SQL_EXECUTE ||
+	       c->stmt->kind == SQL_DO;
 }
 
 /* Puts the connection into the wanted state. Returns false when it cannot be brought there. */

@@ -54,11 +54,11 @@ void effects_note_reads(struct session *s)
 	const struct catalog *catalog = effects_catalog(s);
 
 	c->ntables = 0;
-	if ((c->stmt.flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC)) || catalog == NULL)
+	if ((c->stmt->flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC)) || catalog == NULL)
 		return;
-	for (unsigned i = 0; i < c->stmt.ntables; i++) {
-		c->tables[i] = slot_of(s, &c->stmt.tables[i]);
-		if (!plain(&c->stmt.tables[i]) || catalog_is_view(catalog, c->tables[i])) {
+	for (unsigned i = 0; i < c->stmt->ntables; i++) {
+		c->tables[i] = slot_of(s, &c->stmt->tables[i]);
+		if (!plain(&c->stmt->tables[i]) || catalog_is_view(catalog, c->tables[i])) {
 			c->ntables = 0;
 			return;
 		}
@@ -73,9 +73,9 @@ bool effects_names_writes(struct session *s, uint64_t *slots, unsigned *n)
 
 	*n = 0;
 	if (!c->is_statement || catalog == NULL ||
-	    (c->stmt.flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC | SQLF_MULTI | SQLF_UNREADABLE)))
+	    (c->stmt->flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC | SQLF_MULTI | SQLF_UNREADABLE)))
 		return false;
-	switch (c->stmt.kind) {
+	switch (c->stmt->kind) {
 	case SQL_INSERT:
 	case SQL_REPLACE:
 	case SQL_UPDATE:
@@ -85,11 +85,11 @@ bool effects_names_writes(struct session *s, uint64_t *slots, unsigned *n)
 	default:
 		return false;
 	}
-	for (unsigned i = 0; i < c->stmt.ntables; i++) {
-		if (!c->stmt.tables[i].written)
+	for (unsigned i = 0; i < c->stmt->ntables; i++) {
+		if (!c->stmt->tables[i].written)
 			continue;
-		slots[*n] = slot_of(s, &c->stmt.tables[i]);
-		if (!plain(&c->stmt.tables[i]) || catalog_spreads(catalog, slots[*n]) ||
+		slots[*n] = slot_of(s, &c->stmt->tables[i]);
+		if (!plain(&c->stmt->tables[i]) || catalog_spreads(catalog, slots[*n]) ||
 		    catalog_is_view(catalog, slots[*n]))
 			return false;
 		(*n)++;
@@ -103,9 +103,9 @@ bool effects_may_write(const struct command *c)
 		return c->code == COM_CREATE_DB || c->code == COM_DROP_DB || c->code == COM_REFRESH;
 	if (c->code == COM_STMT_PREPARE)
 		return false;
-	if (c->stmt.flags & (SQLF_UNREADABLE | SQLF_MULTI | SQLF_UNKNOWN_FUNC))
+	if (c->stmt->flags & (SQLF_UNREADABLE | SQLF_MULTI | SQLF_UNKNOWN_FUNC))
 		return true;
-	switch (c->stmt.kind) {
+	switch (c->stmt->kind) {
 	case SQL_EMPTY:
 	case SQL_SELECT:
 	case SQL_SHOW:
@@ -134,8 +134,8 @@ static bool is_ddl(const struct command *c)
 	if (!c->is_statement)
 		return c->code == COM_CREATE_DB || c->code == COM_DROP_DB;
 	return c->code != COM_STMT_PREPARE &&
-	       (c->stmt.kind == SQL_DDL || c->stmt.kind == SQL_TRUNCATE ||
-		((c->stmt.flags & SQLF_MULTI) && effects_may_write(c) && c->stmt.kind == SQL_DDL));
+	       (c->stmt->kind == SQL_DDL || c->stmt->kind == SQL_TRUNCATE ||
+		((c->stmt->flags & SQLF_MULTI) && effects_may_write(c) && c->stmt->kind == SQL_DDL));
 }
 
 /* May this statement commit the open transaction? */
@@ -145,9 +145,9 @@ bool effects_may_commit(const struct command *c)
 		return true;
 	if (c->code == COM_STMT_PREPARE)
 		return false;
-	if (c->stmt.flags & (SQLF_MULTI | SQLF_UNREADABLE))
+	if (c->stmt->flags & (SQLF_MULTI | SQLF_UNREADABLE))
 		return true;
-	switch (c->stmt.kind) {
+	switch (c->stmt->kind) {
 	case SQL_SELECT:
 	case SQL_INSERT:
 	case SQL_REPLACE:

@@ -17,23 +17,23 @@
 static void shape(struct session *s, uint8_t out[CACHE_SHAPE])
 {
 	const struct command *c = s->command;
-	struct buf b = {0};
+	struct buf *b = &s->pw->out;
 
-	buf_put(&b, c->text.p, c->text.n);
-	buf_put_u8(&b, 0);
-	buf_put(&b, s->identity->user, strlen(s->identity->user) + 1);
-	buf_put_u64(&b, s->want.hash);
-	buf_put_u32(&b, s->caps & (identity_caps(~0u) | CAP_DEPRECATE_EOF));
-	buf_put_u32(&b, s->xcaps);
-	buf_put_u16(&b, s->collation);
+	buf_clear(b);
+	buf_put(b, c->text.p, c->text.n);
+	buf_put_u8(b, 0);
+	buf_put(b, s->identity->user, strlen(s->identity->user) + 1);
+	buf_put_u64(b, s->want.hash);
+	buf_put_u32(b, s->caps & (identity_caps(~0u) | CAP_DEPRECATE_EOF));
+	buf_put_u32(b, s->xcaps);
+	buf_put_u16(b, s->collation);
 	if (c->ps != NULL) {
-		buf_put_u64(&b, prepared_state(c)->hash);
-		prepared_shape(c, &b);
+		buf_put_u64(b, prepared_state(c)->hash);
+		prepared_shape(c, b);
 	}
 	XXH128_canonical_t canonical;
-	XXH128_canonicalFromHash(&canonical, XXH3_128bits(b.data, b.len));
+	XXH128_canonicalFromHash(&canonical, XXH3_128bits(b->data, b->len));
 	memcpy(out, canonical.digest, CACHE_SHAPE);
-	buf_fini(&b);
 }
 
 /* The stored bytes with this session's own status flags, as if a server had just sent them. */
@@ -76,7 +76,7 @@ static bool well_formed(const struct cache_answer *a)
  * fences tell; where they cannot be asked for, the primary answers. */
 static bool others_may_write(const struct session *s)
 {
-	return s->pw->cluster.config->store_redis && s->command->stmt.watched != 0;
+	return s->pw->cluster.config->store_redis && s->command->stmt->watched != 0;
 }
 
 static void on_found(struct cache_op *op, const struct cache_answer *a)
@@ -104,7 +104,7 @@ static bool bypass(struct session *s)
 	const struct config *config = s->pw->cluster.config;
 
 	for (unsigned i = 0; i < config->nrules && config->mode == MODE_CACHE; i++)
-		if (s->command->stmt.watched & 1u << i)
+		if (s->command->stmt->watched & 1u << i)
 			stats_cache(s->pw->worker->stats, config->rules[i].stats_id, STAT_BYPASS);
 	return false;
 }
@@ -119,15 +119,15 @@ bool lookup_try(struct session *s)
 	const char *why = NULL;
 
 	if (config->mode == MODE_SPLIT || pw->nwatch == 0 || c->want.target != TARGET_REPLICA ||
-	    c->stmt.scope == SQL_SCOPE_NONE || c->code == COM_STMT_PREPARE)
+	    c->stmt->scope == SQL_SCOPE_NONE || c->code == COM_STMT_PREPARE)
 		return false;
-	if (c->stmt.hint != SQL_HINT_NONE || (c->stmt.flags & SQLF_MULTI) || s->pinned || catalog == NULL) {
+	if (c->stmt->hint != SQL_HINT_NONE || (c->stmt->flags & SQLF_MULTI) || s->pinned || catalog == NULL) {
 		c->found.fence_primary = (s->pinned || catalog == NULL) && others_may_write(s);
 		return bypass(s);
 	}
 	if (c->ps != NULL)
 		prepared_params(c, &params);
-	if (cache_rule_match(config, catalog, &c->stmt, c->text_mode, c->ps != NULL ? &params : NULL, &c->key, &why) !=
+	if (cache_rule_match(config, catalog, c->stmt, c->text_mode, c->ps != NULL ? &params : NULL, &c->key, &why) !=
 	    CACHE_MATCH)
 		return bypass(s);
 	if (config->mode == MODE_OBSERVE) {
@@ -158,16 +158,16 @@ static void note_changes(struct session *s)
 		return;
 	bool named = effects_names_writes(s, slots, &n);
 	if (!named && c->is_statement &&
-	    (c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_SELECT || c->stmt.kind == SQL_EXECUTE ||
-	     c->stmt.kind == SQL_SET || c->stmt.kind == SQL_DO || c->stmt.kind == SQL_OTHER ||
-	     c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_LOCK || c->stmt.kind == SQL_UNLOCK ||
-	     c->stmt.kind == SQL_KILL) &&
-	    !(c->stmt.flags & SQLF_MULTI))
+	    (c->stmt->kind == SQL_CALL || c->stmt->kind == SQL_SELECT || c->stmt->kind == SQL_EXECUTE ||
+	     c->stmt->kind == SQL_SET || c->stmt->kind == SQL_DO || c->stmt->kind == SQL_OTHER ||
+	     c->stmt->kind == SQL_COMPOUND || c->stmt->kind == SQL_LOCK || c->stmt->kind == SQL_UNLOCK ||
+	     c->stmt->kind == SQL_KILL) &&
+	    !(c->stmt->flags & SQLF_MULTI))
 		return;
 	if (c->ps != NULL)
 		prepared_params(c, &params);
 	c->changes = xmalloc(CONFIG_RULES * sizeof *c->changes);
-	c->nchanges = cache_rule_changes(config, s->pw->catalog, &c->stmt, !named, c->text_mode,
+	c->nchanges = cache_rule_changes(config, s->pw->catalog, c->stmt, !named, c->text_mode,
 					 c->ps != NULL ? &params : NULL, c->changes, CONFIG_RULES);
 }
 

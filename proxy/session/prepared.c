@@ -35,6 +35,10 @@ struct prepared {
 	uint8_t *types;          /* 2 bytes a parameter, as last bound; NULL: never */
 	struct long_data *long_data;
 	size_t long_bytes;
+	/* What the classifier said at the first execute, without the room for keys that it has not; true while workers
+	 * watch for the same tables. */
+	struct sql_stmt *stmt;
+	unsigned watched_since;
 	/* the execute in flight: slices of its payload */
 	struct slice nulls, values;
 	char digits[24];
@@ -55,6 +59,7 @@ static void prepared_free(struct prepared *p)
 {
 	free_long_data(p);
 	state_clear(&p->state);
+	free(p->stmt);
 	free(p->types);
 	free(p->text);
 	free(p);
@@ -100,7 +105,6 @@ static uint64_t key_of(struct slice text, const struct state *state)
 void prepared_prepare(struct session *s)
 {
 	struct command *c = s->command;
-	struct proxy_worker *pw = s->pw;
 
 	s->last_prepared = 0;
 	if (get_u24(c->request.data) == PACKET_MAX) {
@@ -112,9 +116,8 @@ void prepared_prepare(struct session *s)
 	c->is_statement = true;
 	c->shape = RESULT_SHAPE_PREPARE;
 	c->text_mode = track_text_mode(s);
-	sql_classify(c->text, c->text_mode, s->want.schema != NULL ? slice_str(s->want.schema) : slice_of(NULL, 0),
-		     pw->watch, pw->nwatch, &c->stmt);
-	if (c->stmt.kind == SQL_KILL) { /* as in run_query: the id would be a server's */
+	command_classify(s, s->want.schema);
+	if (c->stmt->kind == SQL_KILL) { /* as in run_query: the id would be a server's */
 		session_error(s, ER_NOT_SUPPORTED_YET, "42000",
 			      "KILL through Sidetrack is not supported yet: use the admin port's KILL");
 		return;
@@ -258,6 +261,22 @@ static void adopt_autocommit(struct session *s, struct prepared *p)
 		state_set(&p->state, slice_str("autocommit"), slice_str(now));
 }
 
+/* The text, its mode and its schema stay what they were: it is read once. */
+static void classify(struct session *s, struct prepared *p)
+{
+	struct command *c = s->command;
+	const struct sql_stmt *parsed = &c->parsed;
+
+	if (p->stmt == NULL || p->watched_since != s->pw->watched_since) {
+		command_classify(s, p->state.schema);
+		size_t n = offsetof(struct sql_stmt, keys) + parsed->nkeys * sizeof *parsed->keys;
+		p->stmt = xrealloc(p->stmt, n);
+		memcpy(p->stmt, parsed, n);
+		p->watched_since = s->pw->watched_since;
+	}
+	c->stmt = p->stmt;
+}
+
 void prepared_execute(struct session *s)
 {
 	struct command *c = s->command;
@@ -291,8 +310,7 @@ void prepared_execute(struct session *s)
 	c->text = slice_of(p->text, p->len);
 	c->is_statement = true;
 	c->text_mode = p->text_mode;
-	sql_classify(c->text, c->text_mode, p->state.schema != NULL ? slice_str(p->state.schema) : slice_of(NULL, 0),
-		     pw->watch, pw->nwatch, &c->stmt);
+	classify(s, p);
 	dispatch_statement(s);
 }
 
@@ -308,6 +326,7 @@ void prepared_adopt_schema(struct command *c, const char *schema)
 	if (p->state.schema != NULL)
 		return;
 	state_set_schema(&p->state, slice_str(schema));
+	p->watched_since = 0; /* it was read without a schema: again at the next execute */
 	p->key = key_of(slice_of(p->text, p->len), &p->state);
 }
 
@@ -337,50 +356,53 @@ void prepared_learned(struct session *s, struct backend *b, uint32_t server_id)
 	buf_fini(&closes);
 }
 
-/* A payload of any size, in packets. */
-static void put_packets(struct buf *out, struct slice payload)
+/* Ends a packet of any size that begins at `start`: what is too large for one becomes several. */
+static void end_packets(struct buf *out, size_t start)
 {
+	struct buf whole = {0};
 	unsigned seq = 0;
 
-	for (;;) {
-		size_t n = payload.n < PACKET_MAX ? payload.n : PACKET_MAX;
+	if (out->len - start - PACKET_HEADER < PACKET_MAX) {
+		packet_end(out, start);
+		return;
+	}
+	buf_put(&whole, out->data + start + PACKET_HEADER, out->len - start - PACKET_HEADER);
+	out->len = start;
+	for (size_t at = 0, n = PACKET_MAX; n == PACKET_MAX; at += n) {
+		n = whole.len - at < PACKET_MAX ? whole.len - at : PACKET_MAX;
 		buf_put_u24(out, (uint32_t)n);
 		buf_put_u8(out, seq++);
-		buf_put(out, payload.p, n);
-		payload = slice_of(payload.p + n, payload.n - n);
-		if (n < PACKET_MAX)
-			return;
+		buf_put(out, whole.data + at, n);
 	}
+	buf_fini(&whole);
 }
 
 void prepared_put_execute(struct session *s, struct backend *b, struct buf *out)
 {
 	struct prepared *p = s->command->ps;
-	struct buf body = {0};
 	uint32_t id = 0;
 
 	backend_statement_find(b, p->key, &id);
 	for (const struct long_data *l = p->long_data; l != NULL; l = l->next) {
-		buf_clear(&body);
-		buf_put_u8(&body, COM_STMT_SEND_LONG_DATA);
-		buf_put_u32(&body, id);
-		buf_put_u16(&body, l->param);
-		buf_put(&body, l->data.data, l->data.len);
-		put_packets(out, buf_slice(&body));
+		size_t start = packet_begin(out, 0);
+		buf_put_u8(out, COM_STMT_SEND_LONG_DATA);
+		buf_put_u32(out, id);
+		buf_put_u16(out, l->param);
+		buf_put(out, l->data.data, l->data.len);
+		end_packets(out, start);
 	}
-	buf_clear(&body);
-	buf_put_u8(&body, COM_STMT_EXECUTE);
-	buf_put_u32(&body, id);
-	buf_put_u8(&body, 0);
-	buf_put_u32(&body, 1);
+	size_t start = packet_begin(out, 0);
+	buf_put_u8(out, COM_STMT_EXECUTE);
+	buf_put_u32(out, id);
+	buf_put_u8(out, 0);
+	buf_put_u32(out, 1);
 	if (p->nparams > 0) {
-		buf_put(&body, p->nulls.p, p->nulls.n);
-		buf_put_u8(&body, 1); /* this connection may have seen other types, or none */
-		buf_put(&body, p->types, 2u * p->nparams);
-		buf_put(&body, p->values.p, p->values.n);
+		buf_put(out, p->nulls.p, p->nulls.n);
+		buf_put_u8(out, 1); /* this connection may have seen other types, or none */
+		buf_put(out, p->types, 2u * p->nparams);
+		buf_put(out, p->values.p, p->values.n);
 	}
-	put_packets(out, buf_slice(&body));
-	buf_fini(&body);
+	end_packets(out, start);
 }
 
 void prepared_executed(struct session *s)

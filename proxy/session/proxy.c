@@ -54,6 +54,7 @@ static void watch_rules(struct proxy_worker *pw)
 		};
 	}
 	pw->nwatch = config->nrules;
+	pw->watched_since++;
 }
 
 /* Connections that are kept for what they know of a session's last statements are not kept for ever: LAST_INSERT_ID()
@@ -458,6 +459,7 @@ void proxy_free(struct proxy *p)
 			free(c);
 		}
 		buf_fini(&pw->out);
+		buf_fini(&pw->made);
 		worker_free(pw->worker);
 		free(pw);
 	}

@@ -53,6 +53,7 @@ struct proxy_worker {
 	struct catalog *catalog;
 	struct sql_watch watch[CONFIG_RULES];
 	unsigned nwatch;
+	unsigned watched_since; /* rises when that changes */
 	LIST_HEAD(, session) sessions;
 	TAILQ_HEAD(, session) wait_primary;
 	TAILQ_HEAD(, session) lingering; /* oldest first */
@@ -60,6 +61,7 @@ struct proxy_worker {
 	struct command *free_commands;
 	unsigned nfree_commands;
 	struct buf out;              /* to put messages together in, empty between callbacks */
+	struct buf made;             /* relay.c's, for the packets that it makes */
 	unsigned turn;               /* round robin between equal replicas */
 };
 

@@ -15,7 +15,9 @@
 
 #include "base/log.h"
 
-enum { HIGH_MARK = 256 * 1024, LOW_MARK = 64 * 1024, PIECES = 64 };
+enum { HIGH_MARK = 256 * 1024, LOW_MARK = 64 * 1024, PIECES = 64,
+       JOIN_MAX = 4096,    /* bytes of several pieces that are cheaper copied together than sent apart */
+       MADE_KEPT = 65536 }; /* a larger buffer is not kept for the next reply */
 
 static void on_readable(struct backend *b);
 static void on_drained(struct backend *b);
@@ -48,21 +50,34 @@ static void remember_for_fill(struct command *c, const uint8_t *p, size_t n, siz
 	buf_put(&c->fill, p, n);
 }
 
+static int send_pieces(struct session *s, struct iovec *iov, unsigned n, size_t bytes)
+{
+	struct buf *out = &s->pw->out;
+
+	if (n == 1 || bytes > JOIN_MAX)
+		return conn_writev(&s->conn, iov, (int)n);
+	buf_clear(out);
+	for (unsigned i = 0; i < n; i++)
+		buf_put(out, iov[i].iov_base, iov[i].iov_len);
+	return conn_write(&s->conn, out->data, out->len);
+}
+
 static void flush(struct outgoing *o)
 {
 	struct iovec iov[PIECES];
 	struct command *c = o->s->command;
-	size_t limit = o->s->pw->cluster.config->max_entry;
+	size_t limit = o->s->pw->cluster.config->max_entry, bytes = 0;
 
 	for (unsigned i = 0; i < o->n; i++) {
 		const uint8_t *p = o->piece[i].p != NULL ? o->piece[i].p : o->made.data + o->piece[i].off;
 		iov[i] = (struct iovec){(void *)(uintptr_t)p, o->piece[i].n};
 		remember_for_fill(c, p, o->piece[i].n, limit);
-		c->bytes += o->piece[i].n;
+		bytes += o->piece[i].n;
 	}
+	c->bytes += bytes;
 	if (o->n > 0 && !o->broken) {
 		c->forwarded = true;
-		if (conn_writev(&o->s->conn, iov, (int)o->n) < 0)
+		if (send_pieces(o->s, iov, o->n, bytes) < 0)
 			o->broken = true;
 	}
 	o->n = 0;
@@ -152,7 +167,7 @@ static void take_expiry(struct command *c, struct slice row)
 	else
 		left = number(rd_lenenc_bytes(&r));
 	bool expired = number(rd_lenenc_bytes(&r)) > 0;
-	if (r.bad || (expired && !c->stmt.now_is_expiry))
+	if (r.bad || (expired && !c->stmt->now_is_expiry))
 		c->expiry_ms = -2;
 	else
 		c->expiry_ms = left;
@@ -293,8 +308,8 @@ static bool error_is_final(unsigned code)
 static bool runs_others(const struct command *c)
 {
 	return c->is_statement && c->code != COM_STMT_PREPARE &&
-	       ((c->stmt.flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)) || c->stmt.kind == SQL_CALL ||
-		c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_EXECUTE);
+	       ((c->stmt->flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)) || c->stmt->kind == SQL_CALL ||
+		c->stmt->kind == SQL_COMPOUND || c->stmt->kind == SQL_EXECUTE);
 }
 
 /* A switch-over has begun: the server refused to run the statement, and another one is about to be the primary. */
@@ -395,7 +410,7 @@ static void after_columns(struct outgoing *o, struct backend *b, unsigned seq)
 	/* The server has not told its status yet. Clients that read it from here (libmariadb does, for CALL) get what
 	 * the end of the rows will say, if that arrives in the same turn, else the best guess. */
 	bool call = s->command->shape == RESULT_SHAPE_QUERY && s->command->is_statement &&
-		    s->command->stmt.kind == SQL_CALL;
+		    s->command->stmt->kind == SQL_CALL;
 	size_t from = o->made.len;
 	reply_eof(&o->made, seq + 1, 0, s->status | (call ? STATUS_MORE_RESULTS : 0));
 	o->columns_status = s->command->shape == RESULT_SHAPE_QUERY ? from + 7 : 0;
@@ -481,6 +496,18 @@ static void broken_server(struct session *s)
 	relay_lost(s, "malformed packet from the server");
 }
 
+/* The buffer for made packets is the worker's. */
+static void give_back(struct outgoing *o)
+{
+	struct proxy_worker *pw = o->s->pw;
+
+	if (o->made.cap > MADE_KEPT)
+		buf_fini(&o->made);
+	buf_clear(&o->made);
+	buf_fini(&pw->made);
+	pw->made = o->made;
+}
+
 /* Sends what was put together and goes to the next step when the reply has ended. Returns false when the session has
  * moved on or is closed. */
 static bool finish_turn(struct outgoing *o, struct backend *b)
@@ -490,7 +517,7 @@ static bool finish_turn(struct outgoing *o, struct backend *b)
 
 	end_run(o);
 	flush(o);
-	buf_fini(&o->made);
+	give_back(o);
 	if (o->broken) {
 		session_close(s, "client went away in the middle of a reply");
 		return false;
@@ -512,11 +539,12 @@ static bool finish_turn(struct outgoing *o, struct backend *b)
 
 static void feed(struct session *s, struct backend *b, uint8_t *p, size_t n)
 {
-	struct outgoing o = {.s = s};
+	struct outgoing o = {.s = s, .made = s->pw->made};
 	struct command *c = s->command;
 	uint8_t *end = p + n;
 	ssize_t used = 0;
 
+	s->pw->made = (struct buf){0};
 	while (p < end) {
 		if (c->skip > 0) {
 			size_t now = c->skip < (size_t)(end - p) ? c->skip : (size_t)(end - p);
@@ -536,16 +564,16 @@ static void feed(struct session *s, struct backend *b, uint8_t *p, size_t n)
 		p += used;
 	}
 	if (used == TAKE_MOVED_ON) { /* settled or sent again: whatever follows is of the next step */
-		buf_fini(&o.made);
+		give_back(&o);
 		return;
 	}
 	if (used == TAKE_MALFORMED) {
-		buf_fini(&o.made);
+		give_back(&o);
 		broken_server(s);
 		return;
 	}
 	if (used == TAKE_RETRY || used == TAKE_HOLD) {
-		buf_fini(&o.made);
+		give_back(&o);
 		relay_retry(s, used == TAKE_HOLD);
 		return;
 	}

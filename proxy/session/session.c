@@ -48,6 +48,7 @@ struct command *command_new(struct session *s)
 		c = xcalloc(1, sizeof *c);
 	}
 	c->session = s;
+	c->stmt = &c->parsed;
 	s->command = c;
 	return c;
 }
@@ -64,7 +65,7 @@ static void command_wipe(struct command *c)
 	if (request.cap > REQUEST_KEPT)
 		buf_fini(&request);
 	request.len = 0;
-	memset(c, 0, offsetof(struct command, stmt));
+	memset(c, 0, offsetof(struct command, parsed));
 	memset((char *)c + offsetof(struct command, ps), 0,
 	       offsetof(struct command, tables) - offsetof(struct command, ps));
 	memset((char *)c + offsetof(struct command, ntables), 0,

@@ -72,12 +72,13 @@ struct command {
 	struct buf request;         /* whole packets as the client sent them */
 	uint8_t code;               /* COM_* */
 	uint8_t seq;                /* of the next packet to the client */
-	bool is_statement;          /* stmt is valid: COM_QUERY, COM_STMT_PREPARE, COM_STMT_EXECUTE */
+	bool is_statement;          /* stmt says what it is: COM_QUERY, COM_STMT_PREPARE, COM_STMT_EXECUTE */
 	bool pings;                 /* internal: the schema check at login */
 	struct slice text;          /* the statement's, within request or the prepared statement */
 	struct buf joined;          /* text of a statement of several packets */
 	unsigned text_mode;
-	struct sql_stmt stmt;
+	const struct sql_stmt *stmt; /* &parsed, or what a prepared statement remembers; never NULL */
+	struct sql_stmt parsed;
 	struct prepared *ps;        /* of COM_STMT_EXECUTE, and what a COM_STMT_PREPARE makes */
 	int64_t started_us;
 
@@ -227,6 +228,8 @@ void login_verified(struct session *s, const struct backend_error *error); /* th
 
 /* command.c: s->command->request holds one whole command. */
 void command_run(struct session *s);
+/* Reads c->text under c->text_mode and this schema (NULL for none) into c->parsed. */
+void command_classify(struct session *s, const char *schema);
 /* OK to the client for a command that is answered here. */
 void command_ok(struct session *s);
 

@@ -107,19 +107,19 @@ static void touch_all_rules(struct session *s)
 /* Written, but nothing that another session could read of a table: its own temporary table, a sequence's next value. */
 static bool writes_no_table(const struct command *c)
 {
-	if (!c->is_statement || (c->stmt.flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)))
+	if (!c->is_statement || (c->stmt->flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)))
 		return false;
-	return c->stmt.kind == SQL_CREATE_TEMP || c->stmt.kind == SQL_DROP_TEMP ||
-	       (c->stmt.kind == SQL_SELECT && (c->stmt.flags & SQLF_SEQUENCE));
+	return c->stmt->kind == SQL_CREATE_TEMP || c->stmt->kind == SQL_DROP_TEMP ||
+	       (c->stmt->kind == SQL_SELECT && (c->stmt->flags & SQLF_SEQUENCE));
 }
 
 /* Statements that may run others, and so DDL. */
 static bool may_change_definitions(const struct command *c)
 {
-	if (!c->is_statement || (c->stmt.flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)))
+	if (!c->is_statement || (c->stmt->flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)))
 		return true;
-	return c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || c->stmt.kind == SQL_EXECUTE ||
-	       c->stmt.kind == SQL_OTHER;
+	return c->stmt->kind == SQL_CALL || c->stmt->kind == SQL_COMPOUND || c->stmt->kind == SQL_EXECUTE ||
+	       c->stmt->kind == SQL_OTHER;
 }
 
 void settle_gtid(struct session *s)
@@ -184,7 +184,7 @@ static void account(struct session *s)
 	c->accounted = true;
 	if (s->touched.committed)
 		return;
-	if (c->failed && c->is_statement && (c->stmt.kind == SQL_COMMIT || c->stmt.kind == SQL_XA)) {
+	if (c->failed && c->is_statement && (c->stmt->kind == SQL_COMMIT || c->stmt->kind == SQL_XA)) {
 		settle_unknown(s);
 		return;
 	}
@@ -192,7 +192,7 @@ static void account(struct session *s)
 		touch(s);
 		return;
 	}
-	if (c->is_statement && c->stmt.kind == SQL_ROLLBACK && !s->touched.fenced) {
+	if (c->is_statement && c->stmt->kind == SQL_ROLLBACK && !s->touched.fenced) {
 		touched_clear(&s->touched);
 		return;
 	}
@@ -313,8 +313,8 @@ static void ask_insert_id(struct session *s)
 static bool keeps_diagnostics(const struct command *c)
 {
 	return c->is_statement && !c->sync_failed &&
-	       (c->warnings > 0 || c->failed || (c->stmt.flags & (SQLF_CALC_FOUND_ROWS | SQLF_DIAG)) ||
-		c->stmt.kind == SQL_SHOW_DIAG);
+	       (c->warnings > 0 || c->failed || (c->stmt->flags & (SQLF_CALC_FOUND_ROWS | SQLF_DIAG)) ||
+		c->stmt->kind == SQL_SHOW_DIAG);
 }
 
 static void linger(struct session *s, bool diagnostics)
@@ -461,11 +461,11 @@ void settle(struct session *s)
 		track_statement(s);
 	if (c->code == COM_INIT_DB && !c->failed)
 		track_schema(s, b);
-	if (c->insert_id != 0 || (effects_may_write(c) && c->is_statement && (c->stmt.flags & SQLF_SESSION_FUNC)) ||
+	if (c->insert_id != 0 || (effects_may_write(c) && c->is_statement && (c->stmt->flags & SQLF_SESSION_FUNC)) ||
 	    (c->is_statement &&
-	     (c->stmt.kind == SQL_CALL || c->stmt.kind == SQL_COMPOUND || (c->stmt.flags & SQLF_UNKNOWN_FUNC)) &&
+	     (c->stmt->kind == SQL_CALL || c->stmt->kind == SQL_COMPOUND || (c->stmt->flags & SQLF_UNKNOWN_FUNC)) &&
 	     !gtid_none(c->gtid)) ||
-	    (c->is_statement && c->stmt.kind == SQL_SELECT && (c->stmt.flags & SQLF_SESSION_FUNC)))
+	    (c->is_statement && c->stmt->kind == SQL_SELECT && (c->stmt->flags & SQLF_SESSION_FUNC)))
 		s->insert_id_dirty = true;
 	fill(s);
 	if (owes_store(s)) {

@@ -174,8 +174,8 @@ static void track_set(struct session *s)
 	struct command *c = s->command;
 	char text[512];
 
-	s->sticky |= (c->stmt.flags & SQLF_SET_ONCE) != 0;
-	if (c->stmt.flags & (SQLF_USER_VAR_SET | SQLF_SET_ONCE)) {
+	s->sticky |= (c->stmt->flags & SQLF_SET_ONCE) != 0;
+	if (c->stmt->flags & (SQLF_USER_VAR_SET | SQLF_SET_ONCE)) {
 		s->pinned = true;
 		return;
 	}
@@ -208,7 +208,7 @@ void track_schema(struct session *s, struct backend *b)
 void track_statement(struct session *s)
 {
 	struct command *c = s->command;
-	const struct sql_stmt *st = &c->stmt;
+	const struct sql_stmt *st = c->stmt;
 
 	if (!c->is_statement || c->code == COM_STMT_PREPARE)
 		return;
