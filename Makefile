@@ -17,7 +17,7 @@ DEP_LIBS := $(shell pkg-config --libs $(DEPS))
 else ifeq ($(filter run test tsan lint clean,$(MAKECMDGOALS)),)
 $(error Libraries to build with are missing. `make run` and `make test` install them, or: tests/lab/install.sh run)
 endif
-OPT.release := -O2 -g
+OPT.release := -O2 -g -flto=auto
 OPT.asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 OPT.tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 OPT.fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
@@ -51,7 +51,7 @@ $(BIN)/sidetrackctl: $(OBJ)/proxy/tools/sidetrackctl.o $(OBJ)/libproxy.a
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
 $(OBJ)/libproxy.a: $(PROXY_OBJ)
 	@rm -f $@
-	$(Q)ar rcs $@ $^
+	$(Q)gcc-ar rcs $@ $^
 $(OBJ)/%.o: %.c
 	@mkdir -p $(@D) && echo "  cc $<"
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<

@@ -18,7 +18,7 @@
 #include "base/mem.h"
 #include "cache/store.h"
 
-enum { PARK_US = 5000, POLL_US = 1000, ASK_ONCE = 16,
+enum { PARK_US = 5000, POLL_US = 1000, ASK_ONCE = 16, COPY_KEPT = 65536,
        RECOVERY_MS = 3500 /* more than the longest back-off and a handshake: redis_link.h */ };
 
 struct cache_shared {
@@ -46,11 +46,12 @@ struct cache {
 	unsigned rule_of[CACHE_SLOTS]; /* CONFIG_RULES: not configured here */
 	char *store;
 	struct redis *redis; /* NULL: memory */
+	struct buf copy; /* a hit's bytes, from the memory store */
 	struct cache_call *free_calls, *parked;
 	struct event *tick;
 };
 
-static uint64_t now_us(void)
+static uint64_t clock_us(void)
 {
 	struct timespec ts;
 	clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -120,7 +121,7 @@ static int slot_find(struct cache_shared *s, const struct config_rule *rule)
 static void slot_drop(struct cache_shared *s, unsigned slot)
 {
 	struct cache_times times = times_of(s->config);
-	memory_drop_all(s->memory, now_us() / 1000, slot, CACHE_AFTER, (struct gtid){0}, &times);
+	memory_drop_all(s->memory, clock_us() / 1000, slot, CACHE_AFTER, (struct gtid){0}, &times);
 	s->slots[slot].owed++;
 }
 
@@ -291,7 +292,7 @@ static void on_found(void *arg, struct cache_call *call, enum store_found found,
 	struct cache *c = arg;
 	struct cache_answer a = *answer;
 	a.verdict = verdict_of(found);
-	if (found == STORE_BUSY && call->op && now_us() < call->until_us) {
+	if (found == STORE_BUSY && call->op && clock_us() < call->until_us) {
 		park(c, call, &a);
 		return;
 	}
@@ -309,12 +310,9 @@ static void look_again(struct cache *c, struct cache_call *call)
 		return;
 	}
 	struct cache_answer a;
-	struct memory_blob *held = NULL;
 	enum store_found found =
-		memory_lookup(c->shared->memory, now_us() / 1000, call->slot, &call->key, &c->times, &a, &held);
+		memory_lookup(c->shared->memory, clock_us() / 1000, call->slot, &call->key, &c->times, &a, &c->copy);
 	on_found(c, call, found, &a);
-	if (held)
-		memory_release(held);
 }
 
 struct asked { /* shapes that were asked for in this tick: one question is enough for all who wait for the answer */
@@ -341,7 +339,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	struct cache *c = arg;
 	struct cache_call *call = c->parked, *next;
 	struct asked asked = {.n = 0};
-	uint64_t now = now_us();
+	uint64_t now = clock_us();
 	c->parked = NULL;
 	for (; call; call = next) {
 		struct cache_answer answer = call->answer;
@@ -506,6 +504,7 @@ void cache_free(struct cache *c)
 	settle(s, true);
 	pthread_mutex_unlock(&s->lock);
 	event_free(c->tick);
+	buf_fini(&c->copy);
 	config_unref(c->config);
 	store_free(c->store);
 	free(c);
@@ -513,6 +512,8 @@ void cache_free(struct cache *c)
 
 void cache_end_turn(struct cache *c)
 {
+	if (c->copy.cap > COPY_KEPT)
+		buf_fini(&c->copy);
 	if (c->redis)
 		redis_flush(c->redis);
 }
@@ -522,45 +523,43 @@ static int slot_of(const struct cache *c, const struct cache_key *key)
 	return key->rule < CONFIG_RULES ? c->slot_of[key->rule] : -1;
 }
 
-static void lookup_parking(struct cache *c, unsigned slot, const struct cache_key *key, struct cache_op *op,
-			   const struct cache_answer *busy)
+static void lookup_parking(struct cache *c, unsigned slot, const struct cache_key *key, uint64_t now_us,
+			   struct cache_op *op, const struct cache_answer *busy)
 {
 	struct cache_call *call = call_new(c, op);
 	call->slot = slot;
 	call->key = *key;
-	call->until_us = now_us() + PARK_US;
+	call->until_us = now_us + PARK_US;
 	if (busy)
 		park(c, call, busy);
 	else
 		redis_lookup(c->redis, call);
 }
 
-static void lookup_memory(struct cache *c, unsigned slot, const struct cache_key *key, struct cache_op *op)
+static void lookup_memory(struct cache *c, unsigned slot, const struct cache_key *key, uint64_t now_us,
+			  struct cache_op *op)
 {
 	struct cache_answer answer;
-	struct memory_blob *held = NULL;
 	enum store_found found =
-		memory_lookup(c->shared->memory, now_us() / 1000, slot, key, &c->times, &answer, &held);
+		memory_lookup(c->shared->memory, now_us / 1000, slot, key, &c->times, &answer, &c->copy);
 	answer.verdict = verdict_of(found);
 	if (found == STORE_BUSY) {
-		lookup_parking(c, slot, key, op, &answer);
+		lookup_parking(c, slot, key, now_us, op, &answer);
 		return;
 	}
 	op->done(op, &answer);
-	if (held)
-		memory_release(held);
 }
 
-void cache_lookup(struct cache *c, const struct cache_key *key, struct cache_op *op)
+void cache_lookup(struct cache *c, const struct cache_key *key, uint64_t now_us, struct cache_op *op)
 {
 	int slot = slot_of(c, key);
 	op->priv = NULL;
 	if (slot < 0 || !c->shared->slots[slot].usable)
 		op->done(op, &(struct cache_answer){.verdict = CACHE_OFF});
 	else if (c->redis)
-		lookup_parking(c, (unsigned)slot, key, op, NULL);
+		lookup_parking(c, (unsigned)slot, key, now_us, op, NULL);
 	else
-		lookup_memory(c, (unsigned)slot, key, op);
+		lookup_memory(c, (unsigned)slot, key, now_us, op);
 }
 
 void cache_fill(struct cache *c, const struct cache_key *key, uint64_t lease, const void *data, size_t len,
@@ -579,7 +578,7 @@ void cache_fill(struct cache *c, const struct cache_key *key, uint64_t lease, co
 	} else {
 		struct memory *m = c->shared->memory;
 		on_filled(c, (unsigned)slot,
-			  memory_fill(m, now_us() / 1000, (unsigned)slot, key, lease, data, len, ttl_ms));
+			  memory_fill(m, clock_us() / 1000, (unsigned)slot, key, lease, data, len, ttl_ms));
 	}
 	wake_parked(c, key);
 }
@@ -600,7 +599,7 @@ static void invalidate_memory(struct cache *c, const struct cache_change *change
 			      struct gtid gtid)
 {
 	struct memory *m = c->shared->memory;
-	uint64_t now_ms = now_us() / 1000;
+	uint64_t now_ms = clock_us() / 1000;
 	for (uint64_t left = c->slots_of[change->rule]; left; left &= left - 1) {
 		unsigned slot = (unsigned)__builtin_ctzll(left);
 		if (change->whole)

@@ -72,14 +72,14 @@ void cache_free(struct cache *c);
 void cache_end_turn(struct cache *c);
 
 enum cache_verdict {
-	CACHE_HIT,     /* data, len: the stored bytes, valid during the callback only */
+	CACHE_HIT,     /* data, len: the stored bytes, during the callback only; the callee may change them */
 	CACHE_LEASE,   /* a miss, and the caller is the one to fill: `lease` goes with cache_fill or cache_abandon */
 	CACHE_READ,    /* a miss, somebody else fills or filling is not allowed now: read a server, fill nothing */
 	CACHE_OFF      /* the store cannot be asked (down, slow, breaker open): as CACHE_READ, counted as bypass */
 };
 struct cache_answer {
 	enum cache_verdict verdict;
-	const uint8_t *data;
+	uint8_t *data;
 	size_t len;
 	uint64_t lease;
 	/* With LEASE and READ: what a server must have for the answer to be right. */
@@ -96,9 +96,9 @@ struct cache_op {
 	uint64_t deadline_us;
 };
 
-/* Looks the key up; parks the caller briefly behind another filler of the same key and shape (no stampede).
+/* Looks the key up, now (monotonic microseconds: the caller has them); parks the caller briefly behind another filler of the same key and shape (no stampede).
  * The answer comes within redis_timeout_ms plus that wait. */
-void cache_lookup(struct cache *c, const struct cache_key *key, struct cache_op *op);
+void cache_lookup(struct cache *c, const struct cache_key *key, uint64_t now_us, struct cache_op *op);
 /* Stores the answer if the lease still stands (no invalidation came between) and, under a fence, the fence allows it.
  * Copies data. Fire and forget. ttl_ms already bounded by the row's expiry. */
 void cache_fill(struct cache *c, const struct cache_key *key, uint64_t lease, const void *data, size_t len,

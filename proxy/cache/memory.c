@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The store inside the process. Rows are spread over shards by hash; a shard is a hash table, a clock hand for eviction
- * and a mutex that is held for a few hundred nanoseconds. A hit takes a reference on the bytes and copies nothing.
+ * and a mutex that is held for a few hundred nanoseconds. A hit copies the bytes out under it: a count of references
+ * would be a cache line that all workers write.
  *
  *   shard: bucket[] -> row -> row          every row is also in the shard's ring, which the hand goes round
  *                       |
@@ -21,8 +22,7 @@
 
 enum { SHARDS = 16, BUCKETS_MIN = 64, SWEEP = 2 };
 
-struct memory_blob {
-	atomic_uint refs;
+struct blob {
 	uint32_t len;
 	uint8_t data[];
 };
@@ -36,7 +36,7 @@ struct fence {
 struct form {
 	struct form *next;
 	uint8_t shape[CACHE_SHAPE];
-	struct memory_blob *blob;
+	struct blob *blob;
 	uint64_t expires;
 	uint64_t lease, leased_at, lease_until; /* lease 0: none */
 };
@@ -143,7 +143,7 @@ static struct usage *usage_of(struct memory *m, struct shard *s, unsigned slot)
 	return u;
 }
 
-static size_t blob_cost(const struct memory_blob *b)
+static size_t blob_cost(const struct blob *b)
 {
 	return sizeof *b + b->len;
 }
@@ -151,12 +151,6 @@ static size_t blob_cost(const struct memory_blob *b)
 static size_t row_cost(const struct row *row)
 {
 	return sizeof *row + row->len + sizeof(struct row *);
-}
-
-void memory_release(struct memory_blob *held)
-{
-	if (atomic_fetch_sub_explicit(&held->refs, 1, memory_order_acq_rel) == 1)
-		free(held);
 }
 
 static void form_clear(struct memory *m, struct shard *s, struct row *row, struct form *f)
@@ -170,7 +164,7 @@ static void form_clear(struct memory *m, struct shard *s, struct row *row, struc
 		u->bytes -= cost;
 	}
 	s->bytes -= cost;
-	memory_release(f->blob);
+	free(f->blob);
 	f->blob = NULL;
 }
 
@@ -441,7 +435,7 @@ static enum store_found look_missed(struct memory *m, struct shard *s, struct ro
 }
 
 enum store_found memory_lookup(struct memory *m, uint64_t now_ms, unsigned slot, const struct cache_key *key,
-			       const struct cache_times *times, struct cache_answer *answer, struct memory_blob **held)
+			       const struct cache_times *times, struct cache_answer *answer, struct buf *copy)
 {
 	uint64_t hash = hash_of(m, slot, key->row, key->len);
 	struct shard *s = shard_of(m, hash);
@@ -460,10 +454,10 @@ enum store_found memory_lookup(struct memory *m, uint64_t now_ms, unsigned slot,
 		row->used = true;
 	struct form *f = form_find(row, key->shape);
 	if (f && f->blob && f->expires > now_ms) {
-		*held = f->blob;
-		atomic_fetch_add_explicit(&f->blob->refs, 1, memory_order_relaxed);
-		answer->data = f->blob->data;
-		answer->len = f->blob->len;
+		buf_clear(copy);
+		buf_put(copy, f->blob->data, f->blob->len);
+		answer->data = copy->data;
+		answer->len = copy->len;
 	} else {
 		found = look_missed(m, s, row, f, key, now_ms, times, answer);
 		evict(m, s, row, now_ms);
@@ -477,8 +471,7 @@ bool memory_fill(struct memory *m, uint64_t now_ms, unsigned slot, const struct 
 {
 	if (len + sizeof(struct row) + 256 > m->limit || len > UINT32_MAX)
 		return false;
-	struct memory_blob *blob = xmalloc(sizeof *blob + len);
-	blob->refs = 1;
+	struct blob *blob = xmalloc(sizeof *blob + len);
 	blob->len = (uint32_t)len;
 	memcpy(blob->data, data, len);
 

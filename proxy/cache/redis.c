@@ -178,7 +178,7 @@ static void got_epoch(struct redis *r, const struct item *item, const redisReply
 
 static void found_hit(struct redis *r, struct cache_call *call, const char *value, size_t len)
 {
-	struct cache_answer answer = {.data = (const uint8_t *)value + EPOCH, .len = len - EPOCH};
+	struct cache_answer answer = {.data = (uint8_t *)(uintptr_t)value + EPOCH, .len = len - EPOCH};
 	r->hooks.found(r->hooks.arg, call, STORE_HIT, &answer);
 }
 

@@ -43,16 +43,14 @@ static inline void answer_fence(struct cache_answer *a, struct gtid g)
 /* --- In the process (memory.c): synchronous, any thread; now_ms is any clock that never goes back ----------------- */
 
 struct memory;
-struct memory_blob;
 
 struct memory *memory_new(uint64_t limit);
 void memory_set_limit(struct memory *m, uint64_t limit);
 void memory_free(struct memory *m);
 
-/* With STORE_HIT *held is a reference on the data: give it back with memory_release. */
+/* With STORE_HIT the answer's data is in *copy, whose buffer is used again. */
 enum store_found memory_lookup(struct memory *m, uint64_t now_ms, unsigned slot, const struct cache_key *key,
-			       const struct cache_times *times, struct cache_answer *answer, struct memory_blob **held);
-void memory_release(struct memory_blob *held);
+			       const struct cache_times *times, struct cache_answer *answer, struct buf *copy);
 /* False when it was refused. */
 bool memory_fill(struct memory *m, uint64_t now_ms, unsigned slot, const struct cache_key *key, uint64_t lease,
 		 const void *data, size_t len, uint64_t ttl_ms);

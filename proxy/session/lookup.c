@@ -44,19 +44,17 @@ static void serve_hit(struct session *s, const struct cache_answer *a)
 	const uint16_t own = STATUS_IN_TRANS | STATUS_AUTOCOMMIT | STATUS_NO_BACKSLASH_ESCAPES | STATUS_ANSI_QUOTES |
 			     STATUS_IN_TRANS_READONLY;
 	size_t offsets = 1 + 4u * a->data[0];
+	uint8_t *bytes = a->data + offsets;
 
-	buf_clear(&pw->out);
-	buf_put(&pw->out, a->data + offsets, a->len - offsets);
 	for (unsigned i = 0; i < a->data[0]; i++) {
-		uint32_t at = get_u32(a->data + 1 + 4 * i);
-		uint16_t stored = get_u16(pw->out.data + at);
-		put_u16(pw->out.data + at, (stored & ~own) | (s->status & own));
+		uint8_t *flags = bytes + get_u32(a->data + 1 + 4 * i);
+		put_u16(flags, (get_u16(flags) & ~own) | (s->status & own));
 	}
 	int64_t us = topology_now_us() - c->started_us;
 	stats_cache(pw->worker->stats, pw->cluster.config->rules[c->key.rule].stats_id, STAT_HIT);
 	stats_routed(pw->worker->stats, STATS_NO_SERVER, ROUTE_CACHE_HIT);
 	stats_statement(pw->worker->stats, STAT_CACHE, STATS_NO_SERVER, s->identity->stats_user, (uint64_t)us);
-	if (session_send(s, pw->out.data, pw->out.len) == 0)
+	if (session_send(s, bytes, a->len - offsets) == 0)
 		session_idle(s);
 }
 
@@ -138,7 +136,7 @@ bool lookup_try(struct session *s)
 	shape(s, c->key.shape);
 	s->step = SESSION_LOOKUP;
 	c->op.done = on_found;
-	cache_lookup(pw->cache, &c->key, &c->op);
+	cache_lookup(pw->cache, &c->key, (uint64_t)c->started_us, &c->op);
 	return true;
 }
 

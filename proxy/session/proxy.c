@@ -16,6 +16,7 @@
 #include "session/session.h"
 
 enum { LINGER_US = 1000000, LINGER_DIAGNOSTICS_US = 60000000 };
+enum { OUT_KEPT = 256 * 1024 /* of a worker's buffer for messages, from turn to turn */ };
 enum { BACKLOG = 1024, ACCEPT_PAUSE_MS = 100, ACCEPTS_A_TURN = 64 };
 
 struct listener {
@@ -31,8 +32,12 @@ struct listener {
 
 static void on_turn_end(struct worker *w, void *arg)
 {
+	struct proxy_worker *pw = arg;
+
 	(void)w;
-	cache_end_turn(((struct proxy_worker *)arg)->cache);
+	cache_end_turn(pw->cache);
+	if (pw->out.cap > OUT_KEPT)
+		buf_fini(&pw->out);
 }
 
 /* What the classifier is to look for. */

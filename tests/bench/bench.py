@@ -73,7 +73,7 @@ class Bench:
         measure.wait_ready(self.load, target, "replica" if name == "split" else None)
         if ROUTE.get(name) == "cache":
             for protocol in self.settings.protocols:
-                self.load.run(target, 32, protocol, warm=0, seconds=0.1, fill=True)
+                measure.fill(self.load, target, protocol)
         return target
 
     def start_all(self):

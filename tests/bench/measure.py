@@ -68,6 +68,18 @@ def wait_ready(load, target, route=None):
     raise RuntimeError(f"{target.name} is not ready after 30 s: {problem}")
 
 
+def fill(load, target, protocol):
+    """Asks for every key until the cache answers nearly all of them. A Redis that has just been met is not filled for
+    some seconds (docs/cache.md)."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        numbers = load.run(target, 32, protocol, warm=0, seconds=0.1, fill=True)
+        if (numbers["share"] or {}).get("cache", 0) > 0.99:
+            return
+        time.sleep(0.5)
+    raise RuntimeError(f"{target.name}: its cache is not filled after 30 s: statements went to {numbers['share']}")
+
+
 def raise_file_limit():
     """Thousands of clients need descriptors, here and in all that is started from here. Returns the limit."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -114,8 +114,8 @@ def spawn(directory, name, command):
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out), log
 
 
-def start_floor(directory, binaries):
-    process, log = spawn(directory, "floor", [os.path.join(binaries, "bench", "floor")])
+def start_floor(directory, binaries, threads=1):
+    process, log = spawn(directory, "floor", [os.path.join(binaries, "bench", "floor"), "-n", str(threads)])
     while True:
         with open(log) as f:
             text = f.read()
@@ -190,7 +190,7 @@ def start_target(name, directory, binaries, lab, workers):
     if name == "haproxy":
         return start_haproxy(directory, name, lab.replica1_port, workers)
     if name == "floor":
-        return start_floor(directory, binaries)
+        return start_floor(directory, binaries, workers)
     if name == "split":
         return start_sidetrack(directory, binaries, lab, name, "split", "memory", workers)
     if name == "memory":

@@ -122,10 +122,17 @@ static struct cache_key key_of(unsigned index, const char *row)
 	return k;
 }
 
+static uint64_t monotonic_us(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
 static void start(struct cache *c, const struct cache_key *key, struct waiter *w)
 {
 	*w = (struct waiter){.op.done = on_done};
-	cache_lookup(c, key, &w->op);
+	cache_lookup(c, key, monotonic_us(), &w->op);
 }
 
 static enum cache_verdict look(struct cache *c, const struct cache_key *key, struct waiter *w)

@@ -41,14 +41,13 @@ static struct gtid gtid(uint64_t seq)
 /* Looks up, and says what was found; a hit's bytes go to `got`. */
 static enum store_found look(struct memory *m, const struct cache_key *key, struct cache_answer *a, char *got)
 {
-	struct memory_blob *held = NULL;
-	enum store_found found = memory_lookup(m, now, 0, key, &times, a, &held);
+	struct buf copy = {0};
+	enum store_found found = memory_lookup(m, now, 0, key, &times, a, &copy);
 	if (found == STORE_HIT && got) {
 		memcpy(got, a->data, a->len);
 		got[a->len] = 0;
 	}
-	if (held)
-		memory_release(held);
+	buf_fini(&copy);
 	return found;
 }
 
@@ -305,26 +304,28 @@ static void *hammer(void *arg)
 {
 	struct memory *m = arg;
 	unsigned seed = (unsigned)(uintptr_t)&seed;
+	struct buf copy = {0};
 	for (unsigned i = 0; i < 20000; i++) {
 		char name[16];
 		snprintf(name, sizeof name, "%d", rand_r(&seed) % 50);
 		struct cache_key k = key_of(name, (unsigned)rand_r(&seed) % 3);
 		struct cache_row row = row_of(name);
 		struct cache_answer a;
-		struct memory_blob *held = NULL;
 		int what = rand_r(&seed) % 20;
 		if (what == 0) {
 			memory_drop(m, 1, 0, &row, CACHE_BEFORE, gtid(0), &times);
 			memory_drop(m, 1, 0, &row, CACHE_AFTER, gtid(i), &times);
 		} else if (what == 1 && i % 50 == 0) {
 			memory_drop_all(m, 1, 0, CACHE_AFTER, gtid(i), &times);
-		} else if (memory_lookup(m, 1, 0, &k, &times, &a, &held) == STORE_LEASE) {
-			memory_fill(m, 1, 0, &k, a.lease, name, sizeof name, 1000);
-		} else if (held) {
-			assert_int_equal(memcmp(a.data, name, strlen(name)), 0);
-			memory_release(held);
+		} else {
+			enum store_found found = memory_lookup(m, 1, 0, &k, &times, &a, &copy);
+			if (found == STORE_LEASE)
+				memory_fill(m, 1, 0, &k, a.lease, name, sizeof name, 1000);
+			else if (found == STORE_HIT)
+				assert_int_equal(memcmp(a.data, name, strlen(name)), 0);
 		}
 	}
+	buf_fini(&copy);
 	return NULL;
 }
 
