@@ -523,6 +523,13 @@ static int slot_of(const struct cache *c, const struct cache_key *key)
 	return key->rule < CONFIG_RULES ? c->slot_of[key->rule] : -1;
 }
 
+void cache_prepare(struct cache *c, const struct cache_key *key)
+{
+	int slot = slot_of(c, key);
+	if (slot >= 0 && !c->redis)
+		memory_prefetch(c->shared->memory, (unsigned)slot, key);
+}
+
 static void lookup_parking(struct cache *c, unsigned slot, const struct cache_key *key, uint64_t now_us,
 			   struct cache_op *op, const struct cache_answer *busy)
 {

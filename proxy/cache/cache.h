@@ -96,8 +96,10 @@ struct cache_op {
 	uint64_t deadline_us;
 };
 
-/* Looks the key up, now (monotonic microseconds: the caller has them); parks the caller briefly behind another filler of the same key and shape (no stampede).
- * The answer comes within redis_timeout_ms plus that wait. */
+/* Once the row of a key is known, and its shape not yet: a look-up will follow. */
+void cache_prepare(struct cache *c, const struct cache_key *key);
+/* Looks the key up; parks the caller briefly behind another filler of the same key and shape (no stampede). now_us is
+ * monotonic: the caller has just read the clock. The answer comes within redis_timeout_ms plus that wait. */
 void cache_lookup(struct cache *c, const struct cache_key *key, uint64_t now_us, struct cache_op *op);
 /* Stores the answer if the lease still stands (no invalidation came between) and, under a fence, the fence allows it.
  * Copies data. Fire and forget. ttl_ms already bounded by the row's expiry. */

@@ -61,8 +61,9 @@ struct usage {
 
 struct shard {
 	pthread_mutex_t lock;
-	struct row **bucket;
-	size_t buckets, rows, fences;
+	_Atomic(struct row **) bucket; /* these two change under the lock; memory_prefetch peeks at them */
+	atomic_size_t buckets;
+	size_t rows, fences;
 	struct row *hand;
 	uint64_t bytes;
 	uint64_t next_lease;
@@ -235,9 +236,15 @@ static struct form *form_add(struct memory *m, struct shard *s, struct row *row,
 	return f;
 }
 
+static struct row **bucket_of(const struct shard *s, uint64_t hash)
+{
+	return &atomic_load_explicit(&s->bucket, memory_order_relaxed)
+			[hash & (atomic_load_explicit(&s->buckets, memory_order_relaxed) - 1)];
+}
+
 static struct row **row_at(struct shard *s, uint64_t hash, unsigned slot, const uint8_t *key, size_t len)
 {
-	struct row **at = &s->bucket[hash & (s->buckets - 1)];
+	struct row **at = bucket_of(s, hash);
 	for (; *at; at = &(*at)->chain) {
 		struct row *row = *at;
 		__builtin_prefetch(&row->first);
@@ -265,17 +272,17 @@ static void row_remove(struct memory *m, struct shard *s, struct row *row)
 
 static void grow(struct shard *s)
 {
-	size_t n = s->buckets * 2;
-	struct row **bucket = xcalloc(n, sizeof *bucket);
-	for (size_t i = 0; i < s->buckets; i++)
-		for (struct row *row = s->bucket[i], *chain; row; row = chain) {
+	size_t had = s->buckets, n = had * 2;
+	struct row **bucket = xcalloc(n, sizeof *bucket), **old = s->bucket;
+	for (size_t i = 0; i < had; i++)
+		for (struct row *row = old[i], *chain; row; row = chain) {
 			chain = row->chain;
 			row->chain = bucket[row->hash & (n - 1)];
 			bucket[row->hash & (n - 1)] = row;
 		}
-	free(s->bucket);
 	s->bucket = bucket;
 	s->buckets = n;
+	free(old);
 }
 
 /* Gives back what a row does not need; true when nothing was left and it is gone. */
@@ -335,8 +342,9 @@ static struct row *row_add(struct memory *m, struct shard *s, uint64_t hash, uns
 	row->len = (uint8_t)len;
 	memcpy(row->key, key, len);
 	row->epoch = m->table[slot].epoch;
-	row->chain = s->bucket[hash & (s->buckets - 1)];
-	s->bucket[hash & (s->buckets - 1)] = row;
+	struct row **at = bucket_of(s, hash);
+	row->chain = *at;
+	*at = row;
 	if (s->hand) { /* behind the hand: a full round before its first visit */
 		row->next = s->hand;
 		row->prev = s->hand->prev;
@@ -357,6 +365,17 @@ static uint64_t hash_of(const struct memory *m, unsigned slot, const uint8_t *ke
 static struct shard *shard_of(struct memory *m, uint64_t hash)
 {
 	return &m->shard[hash >> 60];
+}
+
+void memory_prefetch(struct memory *m, unsigned slot, const struct cache_key *key)
+{
+	uint64_t hash = hash_of(m, slot, key->row, key->len);
+	struct shard *s = shard_of(m, hash);
+	uintptr_t bucket = (uintptr_t)atomic_load_explicit(&s->bucket, memory_order_relaxed);
+	size_t n = atomic_load_explicit(&s->buckets, memory_order_relaxed);
+
+	/* An address only, and one that may be out of date: nothing is read. */
+	__builtin_prefetch((void *)(bucket + (hash & (n - 1)) * sizeof(struct row *)));
 }
 
 /* --- The store's operations --------------------------------------------------------------------------------------- */

@@ -48,6 +48,8 @@ struct memory *memory_new(uint64_t limit);
 void memory_set_limit(struct memory *m, uint64_t limit);
 void memory_free(struct memory *m);
 
+/* A look-up of this row follows soon: begins to fetch what it will need. */
+void memory_prefetch(struct memory *m, unsigned slot, const struct cache_key *key);
 /* With STORE_HIT the answer's data is in *copy, whose buffer is used again. */
 enum store_found memory_lookup(struct memory *m, uint64_t now_ms, unsigned slot, const struct cache_key *key,
 			       const struct cache_times *times, struct cache_answer *answer, struct buf *copy);

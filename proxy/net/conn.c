@@ -5,7 +5,20 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+/* recv() and send() are cancellation points in glibc: two atomic operations a call, once a process has threads. Nobody
+ * cancels a worker. */
+static ssize_t receive(int fd, void *p, size_t n)
+{
+	return syscall(SYS_recvfrom, fd, p, n, 0, NULL, NULL);
+}
+
+static ssize_t transmit(int fd, const void *p, size_t n)
+{
+	return syscall(SYS_sendto, fd, p, n, MSG_NOSIGNAL, NULL, 0);
+}
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
@@ -32,7 +45,7 @@ static void drop_buffer(struct buf *b)
 static int flush(struct conn *c)
 {
 	while (conn_queued(c) > 0) {
-		ssize_t n = send(c->fd, c->out.data + c->out_at, conn_queued(c), MSG_NOSIGNAL);
+		ssize_t n = transmit(c->fd, c->out.data + c->out_at, conn_queued(c));
 		if (n < 0) {
 			if (errno == EINTR)
 				continue;
@@ -150,7 +163,7 @@ ssize_t conn_read(struct conn *c, void *p, size_t n)
 		return -2;
 	}
 	for (;;) {
-		ssize_t got = recv(c->fd, p, n, 0);
+		ssize_t got = receive(c->fd, p, n);
 		if (got >= 0) {
 			/* A stream that gave less than it was asked for has no more, but perhaps its end. */
 			c->drained = (size_t)got < n && !c->ending;
@@ -170,7 +183,7 @@ int conn_writev(struct conn *c, struct iovec *iov, int n)
 	if (conn_queued(c) == 0) {
 		while (i < n) {
 			struct msghdr msg = {.msg_iov = iov + i, .msg_iovlen = (size_t)(n - i)};
-			ssize_t sent = n - i == 1 ? send(c->fd, iov[i].iov_base, iov[i].iov_len, MSG_NOSIGNAL)
+			ssize_t sent = n - i == 1 ? transmit(c->fd, iov[i].iov_base, iov[i].iov_len)
 						  : sendmsg(c->fd, &msg, MSG_NOSIGNAL);
 			if (sent < 0) {
 				if (errno == EINTR)

@@ -133,6 +133,7 @@ bool lookup_try(struct session *s)
 		return false;
 	}
 	c->cacheable = true;
+	cache_prepare(pw->cache, &c->key);
 	shape(s, c->key.shape);
 	s->step = SESSION_LOOKUP;
 	c->op.done = on_found;
