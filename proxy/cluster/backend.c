@@ -103,7 +103,9 @@ void backend_connect(struct pool *p)
 	atomic_fetch_add_explicit(&p->server->connections, 1, memory_order_relaxed);
 	stats_server_connections(p->cluster->worker->stats, p->server->id, 0, 1);
 	if (conn_connect(&b->conn, base, (const struct sockaddr *)&p->server->address.sa, p->server->address.len,
-			 &conn_ops) < 0)
+			 &conn_ops) == 0)
+		b->conn.outbox = &p->cluster->worker->outbox;
+	else
 		tv = (struct timeval){0}; /* said by the timer, so that nobody is called back from within pool_get */
 	event_add(&b->deadline, &tv);
 }

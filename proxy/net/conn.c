@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "base/mem.h"
 
 /* recv() and send() are cancellation points in glibc: two atomic operations a call, once a process has threads. Nobody
  * cancels a worker. */
@@ -44,8 +47,8 @@ static void drop_buffer(struct buf *b)
 
 static int flush(struct conn *c)
 {
-	while (conn_queued(c) > 0) {
-		ssize_t n = transmit(c->fd, c->out.data + c->out_at, conn_queued(c));
+	while (c->out.len > c->out_at) {
+		ssize_t n = transmit(c->fd, c->out.data + c->out_at, c->out.len - c->out_at);
 		if (n < 0) {
 			if (errno == EINTR)
 				continue;
@@ -56,6 +59,15 @@ static int flush(struct conn *c)
 	c->out.len = c->out_at = 0;
 	drop_buffer(&c->out);
 	return 0;
+}
+
+/* Reading is what ends connections; send() has taken the error, recv() would say that the peer closed. */
+static void cannot_send(struct conn *c)
+{
+	c->broken = true;
+	c->out.len = c->out_at = 0;
+	conn_read_on(c);
+	event_active(&c->rd, EV_READ, 0);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)
@@ -69,12 +81,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	if (flush(c) < 0) {
-		/* Reading is what ends connections; send() has taken the error, recv() would say that the peer closed.
-		 */
-		c->broken = true;
-		c->out.len = c->out_at = 0;
-		conn_read_on(c);
-		event_active(&c->rd, EV_READ, 0);
+		cannot_send(c);
 		return;
 	}
 	if (conn_queued(c) > 0)
@@ -130,6 +137,7 @@ void conn_close(struct conn *c)
 {
 	if (c->fd < 0)
 		return;
+	conn_flush(c);
 	event_del(&c->rd);
 	event_del(&c->wr);
 	close(c->fd);
@@ -176,11 +184,11 @@ ssize_t conn_read(struct conn *c, void *p, size_t n)
 	}
 }
 
-int conn_writev(struct conn *c, struct iovec *iov, int n)
+static int send_or_queue(struct conn *c, struct iovec *iov, int n)
 {
 	int i = 0;
 
-	if (conn_queued(c) == 0) {
+	if (c->out.len == c->out_at) {
 		while (i < n) {
 			struct msghdr msg = {.msg_iov = iov + i, .msg_iovlen = (size_t)(n - i)};
 			ssize_t sent = n - i == 1 ? transmit(c->fd, iov[i].iov_base, iov[i].iov_len)
@@ -209,6 +217,93 @@ int conn_writev(struct conn *c, struct iovec *iov, int n)
 	for (; i < n; i++)
 		buf_put(&c->out, iov[i].iov_base, iov[i].iov_len);
 	return 0;
+}
+
+/* --- The outbox ------------------------------------------------------------------------------------------------- */
+
+enum { OUTBOX_SIZE = 65536, OUTBOX_CONNS = 32, /* full, by either */
+       PIECE_MAX = 8192 };                     /* longer messages are worth a call of their own */
+
+void outbox_init(struct outbox *o)
+{
+	*o = (struct outbox){.data = xmalloc(OUTBOX_SIZE)};
+	TAILQ_INIT(&o->conns);
+}
+
+void outbox_fini(struct outbox *o)
+{
+	free(o->data);
+	o->data = NULL;
+}
+
+void conn_flush(struct conn *c)
+{
+	if (c->piece_n == 0)
+		return;
+	struct iovec iov = {.iov_base = c->outbox->data + c->piece_at, .iov_len = c->piece_n};
+	TAILQ_REMOVE(&c->outbox->conns, c, outbox_link);
+	c->outbox->n--;
+	c->piece_n = 0;
+	if (send_or_queue(c, &iov, 1) < 0)
+		cannot_send(c);
+}
+
+void outbox_flush(struct outbox *o)
+{
+	struct conn *c;
+
+	while ((c = TAILQ_FIRST(&o->conns)) != NULL)
+		conn_flush(c);
+	o->len = 0;
+}
+
+static size_t length(const struct iovec *iov, int n)
+{
+	size_t sum = 0;
+
+	for (int i = 0; i < n; i++)
+		sum += iov[i].iov_len;
+	return sum;
+}
+
+/* Puts a message into the outbox. Returns false when it has to go another way. */
+static bool post(struct conn *c, const struct iovec *iov, int n)
+{
+	struct outbox *o = c->outbox;
+	size_t len = o != NULL ? length(iov, n) : 0;
+
+	if (o == NULL || len == 0 || len > PIECE_MAX || c->out.len > c->out_at)
+		return false;
+	if (c->piece_n > 0 && c->piece_at + c->piece_n != o->len)
+		conn_flush(c);
+	if (o->len + len > OUTBOX_SIZE || o->n == OUTBOX_CONNS)
+		outbox_flush(o);
+	if (c->broken || c->out.len > c->out_at)
+		return false;
+	if (c->piece_n == 0) {
+		TAILQ_INSERT_TAIL(&o->conns, c, outbox_link);
+		o->n++;
+		c->piece_at = o->len;
+	}
+	for (int i = 0; i < n; i++) {
+		memcpy(o->data + o->len, iov[i].iov_base, iov[i].iov_len);
+		o->len += iov[i].iov_len;
+	}
+	c->piece_n = o->len - c->piece_at;
+	return true;
+}
+
+int conn_writev(struct conn *c, struct iovec *iov, int n)
+{
+	if (!c->broken && post(c, iov, n))
+		return 0;
+	if (!c->broken)
+		conn_flush(c); /* what was said before goes first */
+	if (c->broken) {
+		errno = EPIPE;
+		return -1;
+	}
+	return send_or_queue(c, iov, n);
 }
 
 int conn_write(struct conn *c, const void *p, size_t n)

@@ -67,6 +67,7 @@ struct worker *worker_new(unsigned index)
 	w->priv = v;
 	w->stats = stats_new();
 	w->scratch = xmalloc(WORKER_SCRATCH);
+	outbox_init(&w->outbox);
 	/* Only this thread touches the base. */
 	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
 	w->base = event_base_new_with_config(config);
@@ -98,6 +99,7 @@ void worker_turn(struct worker *w, bool wait)
 	event_base_loop(w->base, wait ? EVLOOP_ONCE : EVLOOP_NONBLOCK);
 	if (w->turn_end != NULL)
 		w->turn_end(w, w->turn_arg);
+	outbox_flush(&w->outbox);
 	sweep(w->priv);
 }
 
@@ -153,6 +155,7 @@ void worker_free(struct worker *w)
 	event_base_free(w->base);
 	pthread_mutex_destroy(&v->lock);
 	stats_free(w->stats);
+	outbox_fini(&w->outbox);
 	free(w->scratch);
 	free(v);
 	free(w);

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/stats.h"
+#include "net/conn.h"
 
 struct worker;
 typedef void worker_fn(struct worker *w, void *arg);
@@ -24,6 +25,7 @@ struct worker {
 	unsigned index;
 	struct event_base *base;
 	struct stats *stats;
+	struct outbox outbox;  /* of its connections; leaves when a turn ends, after the hook */
 	uint8_t *scratch;      /* WORKER_SCRATCH bytes to read into; free between callbacks */
 	void *home;            /* the proxy's own part: struct proxy_worker in session/ */
 	worker_fn *turn_end;   /* hook, may be NULL */

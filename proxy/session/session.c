@@ -168,6 +168,7 @@ void session_open(struct proxy_worker *pw, int fd, const struct sockaddr_storage
 	s->status = STATUS_AUTOCOMMIT;
 	name_peer(s, peer);
 	conn_init(&s->conn, pw->worker->base, fd, &client_ops);
+	s->conn.outbox = &pw->worker->outbox;
 	LIST_INSERT_HEAD(&pw->sessions, s, link);
 	stats_clients(pw->worker->stats, 1);
 	evtimer_assign(&s->deadline, pw->worker->base, on_login_deadline, s);
@@ -385,6 +386,16 @@ static ssize_t take_all(struct session *s, struct slice data)
 	return s->step == SESSION_CLOSED ? -1 : (ssize_t)used;
 }
 
+/* A client that has sent its last byte gets its answers to the end. */
+static void close_when_told_all(struct session *s)
+{
+	if (!takes_input(s))
+		return;
+	conn_flush(&s->conn);
+	if (conn_queued(&s->conn) == 0)
+		session_close(s, "client closed the connection");
+}
+
 /* Goes on with what waits in conn.in, then reads again. */
 void session_input(struct session *s)
 {
@@ -405,8 +416,7 @@ void session_input(struct session *s)
 	if (s->conn.in.len == 0 && s->conn.in.cap > 0)
 		buf_fini(&s->conn.in);
 	if (s->half_closed) {
-		if (takes_input(s) && conn_queued(&s->conn) == 0)
-			session_close(s, "client closed the connection");
+		close_when_told_all(s);
 		return;
 	}
 	if (takes_input(s) || s->conn.in.len < PIPELINE_MAX)
@@ -436,8 +446,7 @@ static void on_client_readable(struct conn *conn)
 		/* It may have shut down its side only, and wait for the answer. */
 		s->half_closed = true;
 		conn_read_off(conn);
-		if (takes_input(s) && conn_queued(conn) == 0)
-			session_close(s, "client closed the connection");
+		close_when_told_all(s);
 		return;
 	}
 	if (conn->in.len > 0 || !takes_input(s)) {
