@@ -333,6 +333,161 @@ static void connecting(void **state)
 	assert_int_equal(errno, ENOENT);
 }
 
+/* --- the outbox --- */
+
+static void expect_from(int fd, const char *what)
+{
+	char got[64];
+	ssize_t n = recv(fd, got, sizeof got, MSG_DONTWAIT);
+
+	assert_int_equal(n, what == NULL ? -1 : (ssize_t)strlen(what));
+	if (what != NULL)
+		assert_memory_equal(got, what, strlen(what));
+}
+
+static void small_messages_wait_for_the_turns_end(void **state)
+{
+	struct outbox box;
+
+	(void)state;
+	outbox_init(&box);
+	conn.outbox = &box;
+	assert_int_equal(conn_write(&conn, "one ", 4), 0);
+	assert_int_equal(conn_write(&conn, NULL, 0), 0);
+	struct iovec iov[] = {{(char *)"two", 3}, {(char *)" three", 6}};
+	assert_int_equal(conn_writev(&conn, iov, 2), 0);
+	assert_int_equal(conn_queued(&conn), 13);
+	expect_from(peer, NULL);
+	outbox_flush(&box);
+	expect_from(peer, "one two three"); /* in one piece */
+	assert_int_equal(conn_queued(&conn), 0);
+	outbox_flush(&box);
+	expect_from(peer, NULL);
+	assert_int_equal(conn_write(&conn, "now", 3), 0);
+	conn_flush(&conn);
+	expect_from(peer, "now");
+	assert_int_equal(conn_write(&conn, "bye", 3), 0);
+	conn_close(&conn);
+	expect_from(peer, "bye");
+	outbox_flush(&box);
+	outbox_fini(&box);
+}
+
+/* Two connections that speak in turn: each keeps its order, whatever the other has said meanwhile. */
+static void pieces_of_several(void **state)
+{
+	struct outbox box;
+	struct conn other;
+	int fds[2];
+
+	(void)state;
+	outbox_init(&box);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	conn_init(&other, base, fds[0], &ops);
+	conn.outbox = other.outbox = &box;
+	conn_write(&conn, "a1", 2);
+	conn_write(&other, "b1", 2);
+	conn_write(&conn, "a2", 2); /* not behind its first piece: that goes out */
+	expect_from(peer, "a1");
+	expect_from(fds[1], NULL);
+	conn_write(&other, "b2", 2);
+	expect_from(fds[1], "b1");
+	outbox_flush(&box);
+	expect_from(peer, "a2");
+	expect_from(fds[1], "b2");
+	conn_close(&other);
+	close(fds[1]);
+	outbox_fini(&box);
+}
+
+/* Long messages, and a box that is full, go at once, behind what was said before. */
+static void the_outbox_is_bounded(void **state)
+{
+	enum { TOTAL = 2000000, STEP = 7000 };
+	uint8_t *all = text(TOTAL);
+	size_t taken = 0, sizes[] = {10, 9000, STEP, 1, 100000, STEP, 8192, 8193};
+	struct outbox box;
+
+	(void)state;
+	outbox_init(&box);
+	conn.outbox = &box;
+	for (size_t at = 0, i = 0; at < TOTAL; i++) {
+		size_t n = sizes[i % (sizeof sizes / sizeof *sizes)];
+		n = n < TOTAL - at ? n : TOTAL - at;
+		assert_int_equal(conn_write(&conn, all + at, n), 0);
+		assert_true(box.len <= 65536);
+		at += n;
+	}
+	outbox_flush(&box);
+	for (unsigned idle = 0; taken < TOTAL && idle < 1000; turn()) {
+		size_t before = taken;
+		taken = peer_takes(taken, 5000);
+		idle = taken == before ? idle + 1 : 0;
+	}
+	assert_int_equal(taken, TOTAL);
+	outbox_fini(&box);
+	free(all);
+}
+
+static void a_peer_that_went_before_the_turns_end(void **state)
+{
+	struct outbox box;
+	char got[8];
+
+	(void)state;
+	outbox_init(&box);
+	conn.outbox = &box;
+	assert_int_equal(conn_write(&conn, "hello", 5), 0);
+	close(peer);
+	peer = -1;
+	outbox_flush(&box); /* calls nobody back */
+	assert_int_equal(readables, 0);
+	assert_int_equal(conn_queued(&conn), 0);
+	assert_int_equal(conn_write(&conn, "more", 4), -1);
+	assert_int_equal(errno, EPIPE);
+	wait_for(&readables, 1);
+	assert_int_equal(conn_read(&conn, got, sizeof got), -2);
+	outbox_fini(&box);
+}
+
+/* A reader that takes less than there is is called again, and once more for the end. */
+static size_t read_at_once, got_in_all;
+static int last_read;
+
+static void read_some(struct conn *c)
+{
+	char some[64];
+
+	readables++;
+	last_read = (int)conn_read(c, some, read_at_once);
+	if (last_read > 0)
+		got_in_all += (size_t)last_read;
+	else
+		conn_read_off(c);
+}
+
+static void nothing_is_left_in_the_socket(void **state)
+{
+	static const struct conn_ops reader = {read_some, on_drained};
+
+	(void)state;
+	conn.ops = &reader;
+	read_at_once = 4;
+	got_in_all = 0;
+	assert_int_equal(send(peer, "0123456789", 10, 0), 10);
+	conn_read_on(&conn);
+	wait_for(&readables, 3);
+	assert_int_equal(got_in_all, 10);
+	turn();
+	assert_int_equal(readables, 3); /* drained: not called again */
+	assert_int_equal(send(peer, "ab", 2, 0), 2);
+	close(peer); /* bytes and the end, told of in one go */
+	peer = -1;
+	wait_for(&readables, 5);
+	assert_int_equal(got_in_all, 12);
+	assert_int_equal(last_read, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, up, down)
 
 int main(void)
@@ -348,6 +503,11 @@ int main(void)
 		TEST(a_peer_that_goes_while_output_waits),
 		TEST(closing_within_a_callback),
 		TEST(connecting),
+		TEST(small_messages_wait_for_the_turns_end),
+		TEST(pieces_of_several),
+		TEST(the_outbox_is_bounded),
+		TEST(a_peer_that_went_before_the_turns_end),
+		TEST(nothing_is_left_in_the_socket),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
