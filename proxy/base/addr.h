@@ -15,6 +15,9 @@ struct addr {
 	bool is_unix;
 	socklen_t len;   /* of sa; 0 until resolved */
 	struct sockaddr_storage sa;
+	/* words behind a listening address; set by the configuration's reader */
+	bool transparent;    /* the kernel redirects connections here: what they wanted is asked of it */
+	bool proxy_protocol; /* every connection begins with a PROXY protocol header */
 };
 
 /* Parses, does not resolve. Returns 0, or -1 with `*why` a static text ("port must be 1 to 65535"). */

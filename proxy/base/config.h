@@ -15,7 +15,8 @@
 #include "base/addr.h"
 #include "base/log.h"
 
-enum { CONFIG_LISTENS = 8, CONFIG_SERVERS = 32, CONFIG_RULES = 32 };
+enum { CONFIG_LISTENS = 8, CONFIG_SERVERS = 32, CONFIG_RULES = 32, CONFIG_SERVICES = 8, CONFIG_MATCHES = 32,
+       CONFIG_NETS = 16 };
 
 enum config_mode { MODE_OBSERVE, MODE_SPLIT, MODE_CACHE };
 enum config_consistency { CONSISTENCY_GLOBAL, CONSISTENCY_SESSION, CONSISTENCY_EVENTUAL };
@@ -27,6 +28,34 @@ struct config_server {
 	enum config_role role;
 	unsigned weight;          /* 0: no reads */
 	unsigned max_connections; /* all workers together; 0: the server's own max_connections less a reserve */
+	int service;              /* index of the [service.X] that names it, -1: the default group's */
+};
+
+struct config_net { /* addresses that agree with ip in the first `bits` bits */
+	uint8_t ip[16]; /* IPv4 is IPv4-mapped */
+	uint8_t bits;   /* of 128 */
+};
+
+struct config_nets { /* NET[, NET].. */
+	struct config_net at[CONFIG_NETS];
+	unsigned n;
+};
+
+struct config_match { /* a destination that a program wanted */
+	struct config_net net;
+	uint16_t port;
+	char path[108]; /* a unix socket's, "" for a net */
+};
+
+struct config_service { /* [service.NAME]: a server group of its own behind the same proxy */
+	char name[64];
+	struct config_matches {
+		struct config_match at[CONFIG_MATCHES];
+		unsigned n;
+		char *text; /* as written */
+	} match;
+	char *servers;                         /* names of [server.X], as written */
+	char *monitor_user, *monitor_password; /* NULL: those of [monitor] */
 };
 
 struct config_user {
@@ -40,6 +69,8 @@ struct config_rule { /* [cache.NAME] */
 	char expires[65]; /* "" for none */
 	uint64_t ttl_ms, negative_ttl_ms;
 	unsigned stats_id; /* stats_rule_id(name) */
+	char service_name[64]; /* of the [service.X] whose table it is; "": the default group's */
+	int service;           /* its index, -1: the default group's */
 };
 
 struct config {
@@ -49,6 +80,7 @@ struct config {
 	/* [proxy] */
 	struct addr listen[CONFIG_LISTENS];
 	unsigned nlisten;
+	struct config_nets proxy_nets; /* clients there may send a PROXY protocol header */
 	unsigned workers;
 	enum config_consistency consistency;
 	enum config_mode mode;
@@ -91,6 +123,14 @@ struct config {
 	uint64_t max_entry;        /* bytes of one cached answer */
 	struct config_rule rules[CONFIG_RULES];
 	unsigned nrules;
+
+	/* [service.X] */
+	struct config_service services[CONFIG_SERVICES];
+	unsigned nservices;
+
+	/* A view (config_view): servers, rules and monitor account are those of one group. */
+	struct config *whole; /* what it is a view of, NULL for the whole itself; a reference */
+	char service[64];     /* the group's name, "" for the default group */
 };
 
 /* What the command line says; each overrides the file. NULL or 0 where not given. */
@@ -108,6 +148,21 @@ struct config_options {
 struct config *config_load(const struct config_options *options, void (*report)(void *arg, const char *line),
 			   void *arg);
 struct config *config_ref(struct config *c);
+
+/* What one server group has of the configuration: the same settings, but only its servers and its rules, and its
+ * monitor account. service: an index in c->services, or -1 for the servers and rules that no service names. A new
+ * config with one reference, which holds one on c (the whole; not itself a view). */
+struct config *config_view(struct config *c, int service);
+/* The index of the service that this destination is of, -1: of none, the default group. c is the whole or a view. The
+ * first match in the order of the file wins. IPv4 and IPv4-mapped IPv6 are the same. */
+int config_service_for(const struct config *c, const struct sockaddr *wanted, socklen_t len);
+/* May a client at this address say by a PROXY protocol header whom it speaks for? Unix sockets always. */
+bool config_trusts(const struct config *c, const struct sockaddr *peer);
+/* Do both name the same services, in the same order? A reload cannot change that. Reports, as config_report_fixed does,
+ * what is new or gone. */
+bool config_same_services(const struct config *old, const struct config *new_,
+			  void (*report)(void *arg, const char *line), void *arg);
+
 void config_unref(struct config *c); /* any thread; the last one frees (and wipes passwords) */
 
 /* Names, for people, what differs between two configs but cannot change without a restart (listen, workers, ...).
