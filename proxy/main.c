@@ -22,121 +22,49 @@
 #include "service/admin.h"
 #include "service/events.h"
 #include "service/metrics.h"
-#include "service/monitor.h"
-#include "session/explain.h"
-#include "session/proxy.h"
+#include "service/group.h"
+#include "session/front.h"
 
 enum { FIRST_LOOK_MS = 3000,  /* how long listening waits for the servers' first answers */
        FIRST_PROOF_MS = 1500, /* ... and for replicas to be proved fresh */
        LOOK_MS = 20,
        DRAIN_LOOK_MS = 50 };
 
+enum { GROUPS = 1 + CONFIG_SERVICES };
+
 struct daemon {
 	struct config_options options;
 	struct event_base *base;
-	struct proxy *proxy;
-	struct monitor *monitor;
-	struct freshness *freshness;
+	struct worker **workers;
+	struct group *groups[GROUPS]; /* the default one, then one a service */
+	struct proxy *proxies[GROUPS];
+	unsigned nworkers, ngroups;
+	struct front *front;
 	struct admin *admin;
 	struct metrics *metrics;
 	struct event term, quit, hup, wake, drain, first_look;
 	int wake_pipe[2];
 	int64_t drain_until_us;
 	int status;
-	pthread_mutex_t lock; /* guards the snapshots below, for services that are not workers */
-	struct config *config;
-	struct topology *topology;
-	struct catalog *catalog;
-	bool accounts_seen;
-	uint64_t primary_epoch;
+	pthread_mutex_t reloading;
+	pthread_mutex_t lock; /* guards config, for services that are not workers */
+	struct config *config; /* the whole */
 };
 
-/* --- snapshots, from the monitor's threads ------------------------------------------------------------------------ */
-
-static void wake(struct daemon *d)
+/* Something new is known of a group's servers. */
+static void on_news(void *arg)
 {
+	struct daemon *d = arg;
+
 	if (write(d->wake_pipe[1], "", 1) < 0)
 		log_debug("control loop is awake already");
 }
 
-static void on_topology(void *arg, struct topology *t)
-{
-	struct daemon *d = arg;
-
-	pthread_mutex_lock(&d->lock);
-	if (d->topology != NULL)
-		topology_unref(d->topology);
-	d->topology = topology_ref(t);
-	bool new_primary = t->primary_epoch != d->primary_epoch && d->primary_epoch != 0;
-	d->primary_epoch = t->primary_epoch;
-	pthread_mutex_unlock(&d->lock);
-	/* Before anyone can write to it: what was replicated asynchronously may be lost, the cache must not remember
-	 * it. */
-	if (new_primary)
-		cache_new_primary(d->proxy->cache);
-	proxy_publish_topology(d->proxy, t);
-	wake(d);
-}
-
-static void on_accounts(void *arg, struct accounts *a)
-{
-	struct daemon *d = arg;
-
-	pthread_mutex_lock(&d->lock);
-	d->accounts_seen = true;
-	pthread_mutex_unlock(&d->lock);
-	proxy_publish_accounts(d->proxy, a);
-	wake(d);
-}
-
-static void on_catalog(void *arg, struct catalog *c)
-{
-	struct daemon *d = arg;
-
-	pthread_mutex_lock(&d->lock);
-	if (d->catalog != NULL)
-		catalog_unref(d->catalog);
-	d->catalog = catalog_ref(c);
-	pthread_mutex_unlock(&d->lock);
-	proxy_publish_catalog(d->proxy, c);
-	wake(d);
-}
-
-static void on_event(void *arg, const char *kind, const char *server, const char *text)
-{
-	(void)arg;
-	events_add(kind, server, text);
-}
-
-/* --- what the session layer asks of the monitor ------------------------------------------------------------------- */
-
-static void poke(void *arg, enum proxy_poke what)
-{
-	static const enum monitor_poke pokes[] = {[PROXY_POKE_SERVERS] = POKE_SERVERS,
-						  [PROXY_POKE_ACCOUNTS] = POKE_ACCOUNTS,
-						  [PROXY_POKE_CATALOG] = POKE_CATALOG};
-	struct daemon *d = arg;
-
-	monitor_poke(d->monitor, pokes[what]);
-}
-
-static uint64_t catalog_request(void *arg)
-{
-	struct daemon *d = arg;
-
-	return monitor_catalog_request(d->monitor);
-}
-
 /* --- what the admin port and the web service ask ------------------------------------------------------------------ */
 
-static struct topology *get_topology(void *arg)
+static struct topology *get_topology(void *arg, unsigned group)
 {
-	struct daemon *d = arg;
-
-	pthread_mutex_lock(&d->lock);
-	struct topology *t = topology_ref(d->topology);
-	pthread_mutex_unlock(&d->lock);
-	return t;
+	return group_topology(((struct daemon *)arg)->groups[group]);
 }
 
 static struct config *get_config(void *arg)
@@ -149,52 +77,58 @@ static struct config *get_config(void *arg)
 	return c;
 }
 
-static void get_usage(void *arg, unsigned rule, uint64_t *entries, uint64_t *bytes, uint64_t *evictions)
+static struct config *get_group_config(void *arg, unsigned group)
 {
-	cache_usage(((struct daemon *)arg)->proxy->cache, rule, entries, bytes, evictions);
+	return group_config(((struct daemon *)arg)->groups[group]);
 }
 
-static void get_status(void *arg, char *buf, size_t cap)
+static void get_usage(void *arg, unsigned group, unsigned rule, uint64_t *entries, uint64_t *bytes, uint64_t *evictions)
 {
-	cache_store_status(((struct daemon *)arg)->proxy->cache, buf, cap);
+	cache_usage(((struct daemon *)arg)->proxies[group]->cache, rule, entries, bytes, evictions);
 }
 
-static void explain(void *arg, struct slice sql, const char *schema, void (*row)(void *, const char *, const char *),
-		    void *row_arg)
+static void get_status(void *arg, unsigned group, char *buf, size_t cap)
 {
-	struct daemon *d = arg;
+	cache_store_status(((struct daemon *)arg)->proxies[group]->cache, buf, cap);
+}
 
-	pthread_mutex_lock(&d->lock);
-	struct config *config = config_ref(d->config);
-	struct topology *topology = topology_ref(d->topology);
-	struct catalog *catalog = d->catalog != NULL ? catalog_ref(d->catalog) : NULL;
-	pthread_mutex_unlock(&d->lock);
-	bool trusted = catalog != NULL && catalog->generation >= atomic_load(&d->proxy->catalog_needed);
-	explain_route(&(struct explain_world){config, topology, trusted ? catalog : NULL, d->freshness}, sql, schema,
-		      row, row_arg);
-	config_unref(config);
-	topology_unref(topology);
-	if (catalog != NULL)
-		catalog_unref(catalog);
+static void explain(void *arg, unsigned group, struct slice sql, const char *schema,
+		    void (*row)(void *, const char *, const char *), void *row_arg)
+{
+	group_explain(((struct daemon *)arg)->groups[group], sql, schema, row, row_arg);
 }
 
 static int drain_server(void *arg, const char *server, bool drained)
 {
-	return monitor_drain(((struct daemon *)arg)->monitor, server, drained);
+	struct daemon *d = arg;
+	int rc = -1;
+
+	for (unsigned i = 0; i < d->ngroups && rc != 0; i++)
+		rc = group_drain(d->groups[i], server, drained);
+	return rc;
 }
 
 static int flush(void *arg, const char *rule)
 {
-	return cache_flush(((struct daemon *)arg)->proxy->cache, rule);
+	struct daemon *d = arg;
+	int rc = -1;
+
+	for (unsigned i = 0; i < d->ngroups; i++)
+		if (cache_flush(d->proxies[i]->cache, rule) == 0)
+			rc = 0;
+	return rc;
 }
 
 static int kill_session(void *arg, uint64_t id, bool query_only, char *err, size_t cap)
 {
+	struct daemon *d = arg;
+
 	if (query_only) {
 		snprintf(err, cap, "KILL QUERY is not supported yet: KILL <id> ends the connection");
 		return -1;
 	}
-	proxy_kill(((struct daemon *)arg)->proxy, (uint32_t)id);
+	for (unsigned i = 0; i < d->ngroups; i++)
+		proxy_kill(d->proxies[i], (uint32_t)id);
 	return 0;
 }
 
@@ -224,10 +158,9 @@ static void on_fixed(void *arg, const char *line)
 	log_warn("reload: %s", line);
 }
 
-/* SIGHUP or RELOAD. Any thread; a bad file changes nothing. */
-static int reload(void *arg, char *err, size_t cap)
+/* One at a time, so that all parts end with the same configuration; a bad file changes nothing. */
+static int load_again(struct daemon *d, char *err, size_t cap)
 {
-	struct daemon *d = arg;
 	struct mistakes m = {err, cap, true};
 
 	if (err != NULL)
@@ -235,6 +168,11 @@ static int reload(void *arg, char *err, size_t cap)
 	struct config *config = config_load(&d->options, on_mistake, &m);
 	if (config == NULL) {
 		log_error("reload: the configuration has mistakes; the old one stays");
+		return -1;
+	}
+	if (!config_same_services(d->config, config, on_mistake, &m)) {
+		log_error("reload: services come and go with a restart; the old one stays");
+		config_unref(config);
 		return -1;
 	}
 	pthread_mutex_lock(&d->lock);
@@ -245,15 +183,25 @@ static int reload(void *arg, char *err, size_t cap)
 	config_ref(config);
 	pthread_mutex_unlock(&d->lock);
 	log_set_level(config->log_level);
-	proxy_reload(d->proxy, config);
-	monitor_reload(d->monitor, config);
-	/* What is known of cached tables was about the old rules. */
-	atomic_store(&d->proxy->catalog_needed, monitor_catalog_request(d->monitor));
+	for (unsigned i = 0; i < d->ngroups; i++)
+		group_reload(d->groups[i], config);
+	front_reload(d->front, config);
 	config_unref(old);
 	config_unref(config);
 	log_info("configuration loaded again");
 	events_add("reload", "", "configuration loaded again");
 	return 0;
+}
+
+/* SIGHUP or RELOAD. Any thread. */
+static int reload(void *arg, char *err, size_t cap)
+{
+	struct daemon *d = arg;
+
+	pthread_mutex_lock(&d->reloading);
+	int rc = load_again(d, err, cap);
+	pthread_mutex_unlock(&d->reloading);
+	return rc;
 }
 
 /* --- the control loop --------------------------------------------------------------------------------------------- */
@@ -265,6 +213,15 @@ static void on_hup(evutil_socket_t fd, short what, void *arg)
 	reload(arg, NULL, 0);
 }
 
+static int clients(const struct daemon *d)
+{
+	int n = 0;
+
+	for (unsigned i = 0; i < d->ngroups; i++)
+		n += proxy_clients(d->proxies[i]);
+	return n;
+}
+
 static void on_drain(evutil_socket_t fd, short what, void *arg)
 {
 	struct daemon *d = arg;
@@ -272,7 +229,7 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	int left = proxy_clients(d->proxy);
+	int left = clients(d);
 	if (left > 0 && topology_now_us() < d->drain_until_us) {
 		event_add(&d->drain, &tv);
 		return;
@@ -293,9 +250,11 @@ static void on_term(evutil_socket_t fd, short what, void *arg)
 		event_base_loopbreak(d->base);
 		return;
 	}
-	log_info("stopping: %d sessions end when their statement or transaction has", proxy_clients(d->proxy));
+	log_info("stopping: %d sessions end when their statement or transaction has", clients(d));
 	d->drain_until_us = topology_now_us() + (int64_t)d->config->drain_timeout_ms * 1000;
-	proxy_drain(d->proxy);
+	front_close(d->front);
+	for (unsigned i = 0; i < d->ngroups; i++)
+		proxy_drain(d->proxies[i]);
 	on_drain(-1, 0, d);
 }
 
@@ -316,17 +275,17 @@ static void on_first_look(evutil_socket_t fd, short what, void *arg)
 	(void)arg;
 }
 
-static bool replicas_are_fresh(const struct topology *t)
+static bool all_known(struct daemon *d, bool *fresh)
 {
-	int64_t now = topology_now_us();
+	bool known = true;
 
-	for (unsigned i = 0; i < t->n; i++) {
-		const struct server_view *v = &t->views[i];
-		bool serves = v->role == ROLE_REPLICA && v->state == SERVER_UP && !v->drained && v->weight > 0;
-		if (serves && !topology_readable(t, i, now))
-			return false;
+	*fresh = true;
+	for (unsigned i = 0; i < d->ngroups; i++) {
+		bool here;
+		known &= group_known(d->groups[i], &here);
+		*fresh &= here;
 	}
-	return true;
+	return known;
 }
 
 /* Roles, accounts and the dictionary are asked before the first client: a login that comes too early would be refused,
@@ -343,10 +302,7 @@ static void wait_for_first_look(struct daemon *d)
 		struct timeval tv = {.tv_usec = LOOK_MS * 1000}; /* proofs of freshness come without a message */
 		event_add(&d->first_look, &tv);
 		event_base_loop(d->base, EVLOOP_ONCE);
-		pthread_mutex_lock(&d->lock);
-		known = d->accounts_seen && d->catalog != NULL && d->topology != NULL && d->topology->primary >= 0;
-		fresh = known && replicas_are_fresh(d->topology);
-		pthread_mutex_unlock(&d->lock);
+		known = all_known(d, &fresh);
 	}
 	event_del(&d->first_look);
 	if (!known)
@@ -370,16 +326,47 @@ static void raise_descriptor_limit(void)
 	}
 }
 
+/* The workers, and the groups that live on them. */
+static void set_up(struct daemon *d)
+{
+	d->nworkers = d->config->workers;
+	d->workers = xcalloc(d->nworkers, sizeof *d->workers);
+	for (unsigned i = 0; i < d->nworkers; i++)
+		d->workers[i] = worker_new(i);
+	d->ngroups = 1 + d->config->nservices;
+	for (unsigned i = 0; i < d->ngroups; i++) {
+		d->groups[i] = group_new(d->workers, d->nworkers, d->config, (int)i - 1, on_news, d);
+		d->proxies[i] = group_proxy(d->groups[i]);
+	}
+	d->front = front_new(d->proxies, d->ngroups, d->config);
+}
+
+static void take_down(struct daemon *d)
+{
+	front_free(d->front);
+	for (unsigned i = 0; i < d->ngroups; i++)
+		group_unwatch(d->groups[i]);
+	for (unsigned i = 0; i < d->ngroups; i++)
+		proxy_end(d->proxies[i]);
+	for (unsigned i = 0; i < d->nworkers; i++)
+		worker_stop(d->workers[i]);
+	for (unsigned i = 0; i < d->ngroups; i++)
+		group_free(d->groups[i]);
+	for (unsigned i = 0; i < d->nworkers; i++)
+		worker_free(d->workers[i]);
+	free(d->workers);
+}
+
 static int run(struct daemon *d)
 {
-	struct proxy_services services = {d, poke, catalog_request};
-	struct monitor_sink sink = {d, on_topology, on_accounts, on_catalog, on_event};
-	struct admin_ops ops = {d,       get_topology, get_config, get_usage, get_status,
-				explain, drain_server, flush,      reload,    kill_session};
+	struct admin_ops ops = {d,          1 + d->config->nservices, get_topology, get_config, get_group_config,
+				get_usage,  get_status,               explain,      drain_server,
+				flush,      reload,                   kill_session};
 
 	signal(SIGPIPE, SIG_IGN);
 	raise_descriptor_limit();
 	mysql_library_init(0, NULL, NULL);
+	pthread_mutex_init(&d->reloading, NULL);
 	pthread_mutex_init(&d->lock, NULL);
 	if (pipe(d->wake_pipe) < 0)
 		return 1;
@@ -394,11 +381,12 @@ static int run(struct daemon *d)
 	evtimer_assign(&d->drain, d->base, on_drain, d);
 	evtimer_assign(&d->first_look, d->base, on_first_look, d);
 
-	d->freshness = freshness_new();
-	d->proxy = proxy_new(d->config, d->freshness, &services);
-	d->status = proxy_listen(d->proxy, d->config) < 0 ? 1 : 0;
-	proxy_start(d->proxy);
-	d->monitor = monitor_start(d->config, d->freshness, &sink);
+	set_up(d);
+	d->status = front_listen(d->front) < 0 ? 1 : 0;
+	for (unsigned i = 0; i < d->nworkers; i++)
+		worker_start(d->workers[i]);
+	for (unsigned i = 0; i < d->ngroups; i++)
+		group_watch(d->groups[i]);
 	if (d->status == 0) {
 		d->admin = d->config->nadmin > 0 ? admin_start(&ops, d->config) : NULL;
 		d->metrics = d->config->has_http ? metrics_start(&ops, d->config) : NULL;
@@ -408,7 +396,7 @@ static int run(struct daemon *d)
 	if (d->status == 0) {
 		wait_for_first_look(d);
 		if (d->drain_until_us == 0) {
-			proxy_accepting(d->proxy, d->base);
+			front_accepting(d->front, d->base);
 			log_info("ready: %u workers, mode %s", d->config->workers,
 				 d->config->mode == MODE_CACHE   ? "cache"
 				 : d->config->mode == MODE_SPLIT ? "split"
@@ -418,13 +406,8 @@ static int run(struct daemon *d)
 	}
 	admin_stop(d->admin);
 	metrics_stop(d->metrics);
-	monitor_stop(d->monitor);
-	proxy_free(d->proxy);
-	freshness_free(d->freshness);
+	take_down(d);
 	event_base_free(d->base);
-	topology_unref(d->topology);
-	if (d->catalog != NULL)
-		catalog_unref(d->catalog);
 	close(d->wake_pipe[0]);
 	close(d->wake_pipe[1]);
 	mysql_library_end();

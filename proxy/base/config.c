@@ -27,6 +27,7 @@
 #define STRUCT_USER struct config_user
 #define STRUCT_CACHE struct config
 #define STRUCT_RULE struct config_rule
+#define STRUCT_SERVICE struct config_service
 
 const struct config_section config_sections[SECTIONS] = {
 #define CONFIG_SECTION(ID, name, example, shown, help) [SECTION_##ID] = {name, example, shown, help},
@@ -70,10 +71,27 @@ static void wipe(char *secret)
 	free(secret);
 }
 
+static void drop_services(struct config *c)
+{
+	for (unsigned i = 0; i < c->nservices; i++) {
+		free(c->services[i].match.text);
+		free(c->services[i].servers);
+		free(c->services[i].monitor_user);
+		wipe(c->services[i].monitor_password);
+	}
+	c->nservices = 0;
+}
+
 void config_unref(struct config *c)
 {
 	if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
 		return;
+	if (c->whole != NULL) { /* a view: everything that it points to is the whole's */
+		config_unref(c->whole);
+		free(c);
+		return;
+	}
+	drop_services(c);
 	for (unsigned i = 0; i < c->nusers; i++)
 		wipe(c->users[i].password);
 	free(c->users);
@@ -110,7 +128,8 @@ struct loader {
 	int keys[64];                   /* the line of each option (by row) in this section, 0: not there */
 	struct seen *seen;
 	unsigned nseen;
-	int server_line[CONFIG_SERVERS], rule_line[CONFIG_RULES];
+	int server_line[CONFIG_SERVERS], rule_line[CONFIG_RULES], service_line[CONFIG_SERVICES];
+	bool servers_given; /* on the command line, in place of the file's */
 };
 
 static void complain(struct loader *l, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -159,7 +178,7 @@ static struct config_server *add_server(struct loader *l, int line, const char *
 	}
 	l->server_line[c->nservers] = line;
 	struct config_server *s = &c->servers[c->nservers++];
-	*s = (struct config_server){0};
+	*s = (struct config_server){.service = -1};
 	snprintf(s->name, sizeof s->name, "%s", name);
 	set_defaults(l, SECTION_SERVER, s);
 	return s;
@@ -175,9 +194,25 @@ static struct config_rule *add_rule(struct loader *l, int line, const char *name
 	}
 	l->rule_line[c->nrules] = line;
 	struct config_rule *r = &c->rules[c->nrules++];
+	r->service = -1;
 	snprintf(r->name, sizeof r->name, "%s", name);
 	set_defaults(l, SECTION_RULE, r);
 	return r;
+}
+
+static struct config_service *add_service(struct loader *l, int line, const char *name)
+{
+	struct config *c = l->config;
+
+	if (c->nservices == CONFIG_SERVICES) {
+		complain(l, line, "at most %d services", CONFIG_SERVICES);
+		return NULL;
+	}
+	l->service_line[c->nservices] = line;
+	struct config_service *s = &c->services[c->nservices++];
+	snprintf(s->name, sizeof s->name, "%s", name);
+	set_defaults(l, SECTION_SERVICE, s);
+	return s;
 }
 
 static struct config_user *add_user(struct loader *l, int line, const char *name)
@@ -225,7 +260,8 @@ static void unknown_section(struct loader *l, int line, const char *name, size_t
 		complain(l, line, "unknown section [%.80s]: did you mean [%s%.80s]?", name, near, name + stem);
 	else
 		complain(l, line,
-			 "unknown section [%.80s]: expected proxy, admin, server.X, monitor, user.X, cache or cache.X",
+			 "unknown section [%.80s]: expected proxy, admin, server.X, monitor, user.X, cache, cache.X or "
+			 "service.X",
 			 name);
 }
 
@@ -243,16 +279,20 @@ static enum config_section_id find_section(const char *name, size_t stem)
 
 static void *open_section(struct loader *l, int line, const char *x)
 {
-	if (l->section != SECTION_SERVER && l->section != SECTION_RULE && l->section != SECTION_USER)
+	if (config_sections[l->section].example == NULL)
 		return l->config;
 	if (l->section == SECTION_USER ? x[0] == '\0' : !good_label(x)) {
 		complain(l, line, "[%.80s]: expected a name of 1 to 63 letters, digits, _ - . after %s.", l->name,
 			 config_sections[l->section].name);
 		return NULL;
 	}
-	if (l->section == SECTION_USER)
-		return add_user(l, line, x);
-	return l->section == SECTION_SERVER ? (void *)add_server(l, line, x) : (void *)add_rule(l, line, x);
+	switch (l->section) {
+	case SECTION_SERVER: return add_server(l, line, x);
+	case SECTION_USER: return add_user(l, line, x);
+	case SECTION_RULE: return add_rule(l, line, x);
+	case SECTION_SERVICE: return add_service(l, line, x);
+	default: return NULL; /* no other family */
+	}
 }
 
 static const struct {
@@ -263,6 +303,8 @@ static const struct {
 	{SECTION_USER, "password", "one (password = \"\" for none)"},
 	{SECTION_RULE, "table", "table = database.table"},
 	{SECTION_RULE, "key", "key = column"},
+	{SECTION_SERVICE, "match", "match = host:port"},
+	{SECTION_SERVICE, "servers", "servers = X, of a [server.X]"},
 };
 
 static void end_section(struct loader *l)
@@ -398,12 +440,15 @@ static void option_server(struct loader *l, const char *option, const char *name
 		complain(l, COMMAND_LINE, "%s: %s", option, why);
 }
 
-/* Servers on the command line replace those of the file: a mix of both would be nobody's cluster. */
+/* Servers on the command line replace those of the file: a mix of both would be nobody's cluster. With them go the
+ * services that name them. */
 static void override_servers(struct loader *l, const struct config_options *o)
 {
 	if (o->primary == NULL && o->nreplica == 0)
 		return;
+	l->servers_given = true;
 	l->config->nservers = 0;
+	drop_services(l->config);
 	if (o->primary != NULL)
 		option_server(l, "--primary", "primary", o->primary);
 	for (unsigned i = 0; i < o->nreplica; i++) {
@@ -430,10 +475,56 @@ static void override_all(struct loader *l, const struct config_options *o)
 
 /* --- What only the whole shows ---------------------------------------------------------------------------------- */
 
+static void claim_server(struct loader *l, unsigned service, const char *name)
+{
+	struct config *c = l->config;
+	const char *who = c->services[service].name;
+	int line = l->service_line[service];
+	unsigned i = 0;
+
+	while (i < c->nservers && strcmp(c->servers[i].name, name) != 0)
+		i++;
+	if (i == c->nservers)
+		complain(l, line, "[service.%s] servers: there is no [server.%.80s]: expected X of a [server.X]", who,
+			 name);
+	else if (c->servers[i].service >= 0)
+		complain(l, line, "[service.%s] servers: %s is in [service.%s] already: expected a server once", who,
+			 name, c->services[c->servers[i].service].name);
+	else
+		c->servers[i].service = (int)service;
+}
+
+static void check_service(struct loader *l, unsigned service)
+{
+	const struct config_service *s = &l->config->services[service];
+	char *copy = xstrdup(s->servers != NULL ? s->servers : ""), *save = NULL;
+	unsigned n = 0;
+
+	for (char *x = strtok_r(copy, ", \t", &save); x != NULL; x = strtok_r(NULL, ", \t", &save), n++)
+		claim_server(l, service, x);
+	if (s->servers != NULL && n == 0) /* and without the key there was a complaint */
+		complain(l, l->service_line[service], "[service.%s] servers: expected X of a [server.X]", s->name);
+	if (s->monitor_password != NULL && s->monitor_user == NULL)
+		complain(l, l->service_line[service],
+			 "[service.%s] has a monitor_password but no monitor_user: expected monitor_user = name",
+			 s->name);
+	free(copy);
+}
+
+static void check_primary(struct loader *l, unsigned server, unsigned *primaries)
+{
+	const struct config_server *s = &l->config->servers[server];
+	const char *group = s->service >= 0 ? l->config->services[s->service].name : "";
+
+	if (s->role == CONFIG_ROLE_PRIMARY && ++*primaries == 2)
+		complain(l, l->server_line[server], "server %s: a second role = primary%s%s: expected one at most",
+			 s->name, group[0] != '\0' ? " in service " : "", group);
+}
+
 static void check_servers(struct loader *l)
 {
 	const struct config *c = l->config;
-	unsigned primaries = 0;
+	unsigned primaries[CONFIG_SERVICES + 1] = {0}, free_servers = 0; /* of the default group, then of services */
 
 	if (c->nservers == 0)
 		complain(l, WHOLE_FILE,
@@ -445,10 +536,12 @@ static void check_servers(struct loader *l)
 				complain(l, l->server_line[i],
 					 "server %s has the address of %s: expected another than %s", s->name,
 					 c->servers[j].name, s->address.text);
-		if (s->role == CONFIG_ROLE_PRIMARY && ++primaries == 2)
-			complain(l, l->server_line[i], "server %s: a second role = primary: expected one at most",
-				 s->name);
+		check_primary(l, i, &primaries[s->service + 1]);
+		free_servers += s->service < 0;
 	}
+	if (c->nservers > 0 && free_servers == 0)
+		complain(l, WHOLE_FILE,
+			 "no servers but those of services: expected at least one [server.X] that no service names");
 }
 
 static bool same_place(const struct addr *a, const struct addr *b)
@@ -480,14 +573,41 @@ static void check_addresses(struct loader *l)
 				 c->http.text);
 }
 
+static void check_rule_service(struct loader *l, unsigned rule)
+{
+	const struct config *c = l->config;
+	struct config_rule *r = &l->config->rules[rule];
+
+	if (r->service_name[0] == '\0')
+		return;
+	for (unsigned i = 0; i < c->nservices; i++)
+		if (strcmp(c->services[i].name, r->service_name) == 0)
+			r->service = (int)i;
+	if (l->servers_given)
+		complain(l, COMMAND_LINE,
+			 "[cache.%s] service: services need the file's servers: expected no --primary and no --replica",
+			 r->name);
+	else if (r->service < 0)
+		complain(l, l->rule_line[rule],
+			 "[cache.%s] service: there is no [service.%s]: expected X of a [service.X]", r->name,
+			 r->service_name);
+}
+
+static bool same_table(const struct config_rule *a, const struct config_rule *b)
+{
+	return strcmp(a->db, b->db) == 0 && strcmp(a->table, b->table) == 0 &&
+	       strcmp(a->service_name, b->service_name) == 0;
+}
+
 static void check_rules(struct loader *l)
 {
 	const struct config *c = l->config;
 
 	for (unsigned i = 0; i < c->nrules; i++) {
 		const struct config_rule *r = &c->rules[i];
+		check_rule_service(l, i);
 		for (unsigned j = 0; r->table[0] != '\0' && j < i; j++)
-			if (strcmp(c->rules[j].db, r->db) == 0 && strcmp(c->rules[j].table, r->table) == 0)
+			if (same_table(&c->rules[j], r))
 				complain(l, l->rule_line[i],
 					 "[cache.%s] caches the table of [cache.%s]: expected one rule a table",
 					 r->name, c->rules[j].name);
@@ -507,6 +627,8 @@ static void finish(struct loader *l)
 {
 	struct config *c = l->config;
 
+	for (unsigned i = 0; i < c->nservices; i++)
+		check_service(l, i);
 	check_servers(l);
 	check_addresses(l);
 	check_rules(l);

@@ -43,6 +43,8 @@ void config_visit(const struct config *c,
 		visit_section(&v, SECTION_USER, c->users[i].name, &c->users[i]);
 	for (unsigned i = 0; i < c->nrules; i++)
 		visit_section(&v, SECTION_RULE, c->rules[i].name, &c->rules[i]);
+	for (unsigned i = 0; i < c->nservices; i++)
+		visit_section(&v, SECTION_SERVICE, c->services[i].name, &c->services[i]);
 }
 
 void config_report_fixed(const struct config *old, const struct config *new_,
@@ -88,18 +90,36 @@ static const char *const sample_head[] = {
 	"; A file that holds a password may not be readable by others: chmod 0640.",
 };
 
-/* Help is wrapped into comment lines; an option is live where it has an example and its section is shown. */
+enum { SAMPLE_COLUMNS = 118 }; /* behind "; " */
+
+/* Help is wrapped into comment lines. */
+static void sample_help(const char *help, const char *tail, void (*line)(void *arg, const char *text), void *arg)
+{
+	char *whole = xasprintf("%s%s", help, tail);
+	const char *p = whole, *blank;
+
+	while (strlen(p) > SAMPLE_COLUMNS && (blank = memrchr(p, ' ', SAMPLE_COLUMNS + 1)) != NULL) {
+		char *text = xasprintf("; %.*s", (int)(blank - p), p);
+		line(arg, text);
+		free(text);
+		p = blank + 1;
+	}
+	char *text = xasprintf("; %s", p);
+	line(arg, text);
+	free(text);
+	free(whole);
+}
+
+/* An option is live where it has an example and its section is shown. */
 static void sample_option(const struct config_option *o, bool shown, void (*line)(void *arg, const char *text),
 			  void *arg)
 {
 	const char *value = o->example != NULL ? o->example : o->def != NULL ? o->def : "";
-	char *help = xasprintf("; %s%s", o->help, o->live ? "" : " (restart)");
 	char *text = xasprintf("%s%s =%s%s", shown && o->example != NULL ? "" : ";", o->key,
 			       value[0] != '\0' ? " " : "", value);
 
-	line(arg, help);
+	sample_help(o->help, o->live ? "" : " (restart)", line, arg);
 	line(arg, text);
-	free(help);
 	free(text);
 }
 
@@ -109,13 +129,11 @@ void config_dump_sample(void (*line)(void *arg, const char *text), void *arg)
 		line(arg, sample_head[i]);
 	for (unsigned id = 0; id < SECTIONS; id++) {
 		const struct config_section *s = &config_sections[id];
-		char *help = xasprintf("; %s", s->help);
 		char *head = xasprintf("%s[%s%s%s]", s->shown ? "" : ";", s->name, s->example != NULL ? "." : "",
 				       s->example != NULL ? s->example : "");
 		line(arg, "");
-		line(arg, help);
+		sample_help(s->help, "", line, arg);
 		line(arg, head);
-		free(help);
 		free(head);
 		for (unsigned i = 0; i < config_options_n; i++)
 			if (config_options[i].section == id)

@@ -28,13 +28,13 @@ struct config_section {
 extern const struct config_section config_sections[SECTIONS];
 
 enum config_type {
-	TYPE_LISTENS, TYPE_HTTP, TYPE_ADDRESS, TYPE_COUNT, TYPE_BYTES, TYPE_DURATION, TYPE_WORD, TYPE_NAME, TYPE_TABLE,
-	TYPE_TEXT, TYPE_SECRET, TYPE_STORE, TYPES
+	TYPE_LISTENS, TYPE_HTTP, TYPE_ADDRESS, TYPE_NETS, TYPE_MATCHES, TYPE_COUNT, TYPE_BYTES, TYPE_DURATION,
+	TYPE_WORD, TYPE_NAME, TYPE_LABEL, TYPE_TABLE, TYPE_TEXT, TYPE_SECRET, TYPE_STORE, TYPES
 };
 
 struct config_limits {
 	uint64_t min, max;
-	const char *words; /* "a|b|c": the enum's values in order */
+	const char *words; /* "a|b|c": the enum's values in order; those that may stand behind a listening address */
 	unsigned port;     /* default */
 };
 

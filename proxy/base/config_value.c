@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/config_table.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +68,52 @@ static int set_http(const struct config_option *o, void *field, const char *valu
 	return 0;
 }
 
+/* A word behind the address `a` (NULL: behind none). */
+static int listen_word(const struct config_option *o, struct addr *a, const char *word, char why[CONFIG_WHY])
+{
+	bool transparent = strcmp(word, "transparent") == 0;
+
+	if (o->limits.words == NULL)
+		return fail(why, "\"%s\": expected addresses only", word);
+	if (a == NULL)
+		return fail(why, "\"%s\": expected an address before it", word);
+	if (transparent ? a->transparent : a->proxy_protocol)
+		return fail(why, "%s: %s twice: expected it once", a->text, word);
+	if (a->transparent || a->proxy_protocol)
+		return fail(why, "%s: both transparent and proxy_protocol: expected one of them", a->text);
+	if (transparent && a->is_unix)
+		return fail(why, "%s: transparent: expected it behind host:port, no unix socket is redirected to",
+			    a->text);
+	*(transparent ? &a->transparent : &a->proxy_protocol) = true;
+	return 0;
+}
+
+static int listen_address(const struct config_option *o, struct addr *list, unsigned *n, const char *one, bool resolve,
+			  char why[CONFIG_WHY])
+{
+	if (*n == CONFIG_LISTENS)
+		return fail(why, "at most %d addresses", CONFIG_LISTENS);
+	if (parse_addr(o, &list[*n], one, resolve, why) != 0)
+		return -1;
+	for (unsigned i = 0; i < *n; i++)
+		if (strcmp(list[i].text, list[*n].text) == 0)
+			return fail(why, "%s is named twice", list[i].text);
+	++*n;
+	return 0;
+}
+
+/* Blanks separate addresses too; but a bare word behind an address is rather a mistyped word than a host's name. */
+static bool looks_like_word(const char *value, size_t at)
+{
+	static const char separators[] = ", \t";
+	size_t gap = at;
+
+	while (gap > 0 && (value[gap - 1] == ' ' || value[gap - 1] == '\t'))
+		gap--;
+	size_t n = strcspn(value + at, separators);
+	return gap > 0 && value[gap - 1] != ',' && strcspn(value + at, ".:/[") >= n;
+}
+
 static int set_listens(const struct config_option *o, void *field, const char *value, bool resolve,
 		       char why[CONFIG_WHY])
 {
@@ -76,15 +124,13 @@ static int set_listens(const struct config_option *o, void *field, const char *v
 
 	*n = 0;
 	for (char *one = strtok_r(copy, ", \t", &save); rc == 0 && one != NULL; one = strtok_r(NULL, ", \t", &save)) {
-		if (*n == CONFIG_LISTENS) {
-			rc = fail(why, "at most %d addresses", CONFIG_LISTENS);
-			break;
-		}
-		rc = parse_addr(o, &list[*n], one, resolve, why);
-		for (unsigned i = 0; rc == 0 && i < *n; i++)
-			if (strcmp(list[i].text, list[*n].text) == 0)
-				rc = fail(why, "%s is named twice", list[i].text);
-		*n += rc == 0;
+		if (strcmp(one, "transparent") == 0 || strcmp(one, "proxy_protocol") == 0)
+			rc = listen_word(o, *n > 0 ? &list[*n - 1] : NULL, one, why);
+		else if (o->limits.words != NULL && looks_like_word(value, (size_t)(one - copy)))
+			rc = fail(why, "\"%.100s\": expected %s, or a comma before another address", one,
+				  o->limits.words);
+		else
+			rc = listen_address(o, list, n, one, resolve, why);
 	}
 	free(copy);
 	if (rc == 0 && *n == 0)
@@ -107,7 +153,9 @@ static void print_listens(const struct config_option *o, const void *field, char
 	(void)o;
 	text[0] = '\0';
 	for (unsigned i = 0; i < n; i++)
-		len += (size_t)snprintf(text + len, CONFIG_TEXT - len, "%s%s", i > 0 ? ", " : "", list[i].text);
+		len += (size_t)snprintf(text + len, CONFIG_TEXT - len, "%s%s%s%s", i > 0 ? ", " : "", list[i].text,
+					list[i].transparent ? " transparent" : "",
+					list[i].proxy_protocol ? " proxy_protocol" : "");
 }
 
 /* --- Numbers ---------------------------------------------------------------------------------------------------- */
@@ -215,6 +263,214 @@ static void print_duration(const struct config_option *o, const void *field, cha
 	print_units(time_units, *(const uint64_t *)field, text, CONFIG_TEXT);
 }
 
+/* --- Networks --------------------------------------------------------------------------------------------------- */
+
+/* a.b.c.d or v6, and /bits or nothing; -1 when it is none of that. The address's bits behind the prefix are dropped. */
+static int parse_net(const char *text, struct config_net *net)
+{
+	const char *slash = strchrnul(text, '/'), *p = slash + 1;
+	char ip[INET6_ADDRSTRLEN];
+	struct in_addr v4;
+
+	if ((size_t)(slash - text) >= sizeof ip)
+		return -1;
+	memcpy(ip, text, (size_t)(slash - text));
+	ip[slash - text] = '\0';
+	*net = (struct config_net){0};
+	bool is_v4 = inet_pton(AF_INET, ip, &v4) == 1;
+	if (!is_v4 && inet_pton(AF_INET6, ip, net->ip) != 1)
+		return -1;
+	if (is_v4) {
+		net->ip[10] = net->ip[11] = 0xff;
+		memcpy(net->ip + 12, &v4, sizeof v4);
+	}
+	uint64_t all = is_v4 ? 32 : 128, bits = all;
+	if (*slash != '\0' && (parse_digits(&p, &bits) != 0 || *p != '\0' || bits > all))
+		return -1;
+	net->bits = (uint8_t)(bits + 128 - all);
+	for (unsigned i = net->bits; i < 128; i++)
+		net->ip[i / 8] &= (uint8_t)~(0x80 >> i % 8);
+	return 0;
+}
+
+static int set_nets(const struct config_option *o, void *field, const char *value, bool resolve, char why[CONFIG_WHY])
+{
+	struct config_nets *nets = field;
+	char *copy = xstrdup(value), *save = NULL;
+	int rc = 0;
+
+	(void)o;
+	(void)resolve;
+	nets->n = 0;
+	for (char *one = strtok_r(copy, ", \t", &save); rc == 0 && one != NULL; one = strtok_r(NULL, ", \t", &save)) {
+		if (nets->n == CONFIG_NETS)
+			rc = fail(why, "at most %d networks", CONFIG_NETS);
+		else if (parse_net(strcmp(one, "*") == 0 ? "::/0" : one, &nets->at[nets->n++]) != 0)
+			rc = fail(why, "\"%.100s\": expected a network, such as 10.0.0.0/8, 10.1.2.3, ::1 or *", one);
+	}
+	free(copy);
+	return rc;
+}
+
+static size_t print_net(const struct config_net *net, char *text, size_t cap)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	bool v4 = net->bits >= 96 && memcmp(net->ip, mapped, sizeof mapped) == 0;
+	char ip[INET6_ADDRSTRLEN];
+
+	if (net->bits == 0)
+		return (size_t)snprintf(text, cap, "*");
+	inet_ntop(v4 ? AF_INET : AF_INET6, net->ip + (v4 ? 12 : 0), ip, sizeof ip);
+	if (net->bits == 128)
+		return (size_t)snprintf(text, cap, "%s", ip);
+	return (size_t)snprintf(text, cap, "%s/%d", ip, net->bits - (v4 ? 96 : 0));
+}
+
+static void print_nets(const struct config_option *o, const void *field, char text[CONFIG_TEXT])
+{
+	const struct config_nets *nets = field;
+	size_t len = 0;
+
+	(void)o;
+	text[0] = '\0';
+	for (unsigned i = 0; i < nets->n; i++) {
+		if (i > 0)
+			len += (size_t)snprintf(text + len, CONFIG_TEXT - len, ", ");
+		len += print_net(&nets->at[i], text + len, CONFIG_TEXT - len);
+	}
+}
+
+/* --- Destinations ----------------------------------------------------------------------------------------------- */
+
+static int add_match(struct config_matches *list, const struct config_match *m, char why[CONFIG_WHY])
+{
+	for (unsigned i = 0; i < list->n; i++) {
+		const struct config_match *have = &list->at[i];
+		if (have->port == m->port && have->net.bits == m->net.bits &&
+		    memcmp(have->net.ip, m->net.ip, sizeof m->net.ip) == 0 && strcmp(have->path, m->path) == 0)
+			return 0; /* look-ups say things twice */
+	}
+	if (list->n == CONFIG_MATCHES)
+		return fail(why, "at most %d destinations, each address of a name counted", CONFIG_MATCHES);
+	list->at[list->n++] = *m;
+	return 0;
+}
+
+static int match_path(struct config_matches *list, const char *path, char why[CONFIG_WHY])
+{
+	struct config_match m = {0};
+
+	if (strlen(path) >= sizeof m.path)
+		return fail(why, "\"%.100s\": the path of a unix socket has at most 107 bytes", path);
+	if (path[strlen(path) - 1] == '/')
+		return fail(why, "\"%.100s\": the path of a unix socket must name a file", path);
+	memcpy(m.path, path, strlen(path) + 1);
+	return add_match(list, &m, why);
+}
+
+/* host:port, [v6]:port, or either without a port: cuts *one to the host. NULL in *port: none is given. */
+static int split_port(char **one, char **port)
+{
+	char *colon = strchr(*one, ':');
+
+	*port = NULL;
+	if (**one == '[') {
+		char *end = strchr(++*one, ']');
+		if (end == NULL || (end[1] != '\0' && end[1] != ':'))
+			return -1;
+		*port = end[1] == ':' ? end + 2 : NULL;
+		*end = '\0';
+	} else if (colon != NULL && strchr(colon + 1, ':') == NULL) { /* with more of them it is a bare v6 */
+		*port = colon + 1;
+		*colon = '\0';
+	}
+	return 0;
+}
+
+static bool good_host(const char *s)
+{
+	static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_0123456789.";
+	size_t n = strlen(s);
+
+	/* digits and dots alone are a mistyped address */
+	return n <= 253 && strspn(s, chars) == n && strspn(s, "0123456789.") < n;
+}
+
+/* All addresses that a name has: a program may have wanted any of them. */
+static int match_name(struct config_matches *list, const char *name, struct config_match *m, char why[CONFIG_WHY])
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
+	int rc = getaddrinfo(name, NULL, &hints, &found);
+
+	if (rc != 0)
+		return fail(why, "\"%.100s\" cannot be resolved: %s", name, gai_strerror(rc));
+	for (const struct addrinfo *ai = found; rc == 0 && ai != NULL; ai = ai->ai_next) {
+		char ip[INET6_ADDRSTRLEN];
+		const void *raw = ai->ai_family == AF_INET6
+					  ? (const void *)&((const struct sockaddr_in6 *)ai->ai_addr)->sin6_addr
+					  : (const void *)&((const struct sockaddr_in *)ai->ai_addr)->sin_addr;
+		if (inet_ntop(ai->ai_family, raw, ip, sizeof ip) != NULL && parse_net(ip, &m->net) == 0)
+			rc = add_match(list, m, why);
+	}
+	freeaddrinfo(found);
+	return rc;
+}
+
+static int match_one(const struct config_option *o, struct config_matches *list, char *one, bool resolve,
+		     char why[CONFIG_WHY])
+{
+	static const char expected[] =
+		"expected host:port, a.b.c.d/bits:port, [v6]:port, [v6/bits]:port, *:port or /path/to.sock";
+	struct config_match m = {0};
+	uint64_t port = o->limits.port;
+	char *host = one, *number;
+
+	if (one[0] == '/')
+		return match_path(list, one, why);
+	if (split_port(&host, &number) != 0)
+		return fail(why, "\"%.100s\": %s", one, expected);
+	const char *p = number;
+	if (p != NULL && (parse_digits(&p, &port) != 0 || *p != '\0' || port == 0 || port > 65535))
+		return fail(why, "\"%.100s:%.20s\": port must be 1 to 65535", host, number);
+	m.port = (uint16_t)port;
+	if (parse_net(strcmp(host, "*") == 0 ? "::/0" : host, &m.net) == 0)
+		return add_match(list, &m, why);
+	if (!good_host(host))
+		return fail(why, "\"%.100s\": %s", host, expected);
+	return resolve ? match_name(list, host, &m, why) : 0;
+}
+
+static int set_matches(const struct config_option *o, void *field, const char *value, bool resolve,
+		       char why[CONFIG_WHY])
+{
+	struct config_matches *list = field;
+	char *copy = xstrdup(value), *save = NULL;
+	unsigned items = 0;
+	int rc = 0;
+
+	wipe(&list->text);
+	list->text = xstrdup(value);
+	list->n = 0;
+	for (char *one = strtok_r(copy, ", \t", &save); rc == 0 && one != NULL; one = strtok_r(NULL, ", \t", &save)) {
+		rc = match_one(o, list, one, resolve, why);
+		items++;
+	}
+	free(copy);
+	if (rc == 0 && items == 0)
+		return fail(why, "expected destinations, separated by commas");
+	if (rc == 0 && strlen(value) >= CONFIG_TEXT)
+		return fail(why, "expected at most %d characters", CONFIG_TEXT - 1);
+	return rc;
+}
+
+static void print_matches(const struct config_option *o, const void *field, char text[CONFIG_TEXT])
+{
+	const struct config_matches *list = field;
+
+	(void)o;
+	snprintf(text, CONFIG_TEXT, "%s", list->text != NULL ? list->text : "");
+}
+
 /* --- Words and names -------------------------------------------------------------------------------------------- */
 
 static int set_word(const struct config_option *o, void *field, const char *value, bool resolve, char why[CONFIG_WHY])
@@ -260,6 +516,16 @@ static int set_name(const struct config_option *o, void *field, const char *valu
 	(void)resolve;
 	if (!good_name(value, strlen(value)))
 		return fail(why, "\"%.100s\": expected the name of a column, without quotes", value);
+	snprintf(field, o->size, "%s", value);
+	return 0;
+}
+
+/* Of another section's X. Whether there is one only the whole file shows. */
+static int set_label(const struct config_option *o, void *field, const char *value, bool resolve, char why[CONFIG_WHY])
+{
+	(void)resolve;
+	if (strlen(value) >= o->size)
+		return fail(why, "\"%.100s\": expected a name of at most %zu characters", value, o->size - 1);
 	snprintf(field, o->size, "%s", value);
 	return 0;
 }
@@ -441,11 +707,13 @@ static const struct {
 	void (*print)(const struct config_option *o, const void *field, char text[CONFIG_TEXT]);
 } types[TYPES] = {
 	[TYPE_LISTENS] = {set_listens, print_listens},    [TYPE_HTTP] = {set_http, print_address},
-	[TYPE_ADDRESS] = {set_address, print_address},    [TYPE_COUNT] = {set_count, print_count},
+	[TYPE_ADDRESS] = {set_address, print_address},    [TYPE_NETS] = {set_nets, print_nets},
+	[TYPE_MATCHES] = {set_matches, print_matches},    [TYPE_COUNT] = {set_count, print_count},
 	[TYPE_BYTES] = {set_bytes, print_bytes},          [TYPE_DURATION] = {set_duration, print_duration},
 	[TYPE_WORD] = {set_word, print_word},             [TYPE_NAME] = {set_name, print_name},
-	[TYPE_TABLE] = {set_table, print_table},          [TYPE_TEXT] = {set_text, print_text},
-	[TYPE_SECRET] = {set_text, print_secret},         [TYPE_STORE] = {set_store, print_store},
+	[TYPE_LABEL] = {set_label, print_name},           [TYPE_TABLE] = {set_table, print_table},
+	[TYPE_TEXT] = {set_text, print_text},             [TYPE_SECRET] = {set_text, print_secret},
+	[TYPE_STORE] = {set_store, print_store},
 };
 
 int config_value_set(const struct config_option *o, void *at, const char *value, bool resolve, char why[CONFIG_WHY])

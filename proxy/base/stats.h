@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-enum { STATS_SERVERS = 33, STATS_NO_SERVER = 32, STATS_USERS = 128, STATS_RULES = 64 };
+enum { STATS_SERVERS = 65, STATS_NO_SERVER = 64, STATS_USERS = 128, STATS_RULES = 64 };
 
 enum route_reason {
 #define ROUTE_REASON(NAME, name, text) ROUTE_##NAME,

@@ -74,16 +74,21 @@ static void put_name(struct buf *b, const char *name)
 {
 	for (; *name; name++) {
 		unsigned char ch = (unsigned char)*name;
-		if (ch <= ' ' || ch >= 0x7f || strchr(".:{}%", ch))
+		if (ch <= ' ' || ch >= 0x7f || strchr(".:{}%/", ch))
 			buf_printf(b, "%%%02x", ch);
 		else
 			buf_put_u8(b, ch);
 	}
 }
 
-static char *rule_text(const struct config_rule *rule, bool with_key)
+/* Another service may have a table of the same name, and be in the same Redis. */
+static char *rule_text(const struct config *config, const struct config_rule *rule, bool with_key)
 {
 	struct buf b = {0};
+	if (config->service[0] != '\0') {
+		buf_put_str(&b, config->service); /* letters, digits, _ - . */
+		buf_put_u8(&b, '/');
+	}
 	put_name(&b, rule->db);
 	buf_put_u8(&b, '.');
 	put_name(&b, rule->table);
@@ -98,7 +103,7 @@ static char *rule_text(const struct config_rule *rule, bool with_key)
 /* With the lock held. -1 when a process has seen more tables than it has slots. */
 static int slot_find(struct cache_shared *s, const struct config_rule *rule)
 {
-	char *identity = rule_text(rule, true);
+	char *identity = rule_text(s->config, rule, true);
 	unsigned i = 0;
 	while (i < s->nslots && strcmp(s->slots[i].identity, identity) != 0)
 		i++;
@@ -113,7 +118,7 @@ static int slot_find(struct cache_shared *s, const struct config_rule *rule)
 		return -1;
 	}
 	s->slots[i].identity = identity;
-	s->slots[i].table = rule_text(rule, false);
+	s->slots[i].table = rule_text(s->config, rule, false);
 	s->nslots++;
 	return (int)i;
 }

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cluster/topology.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
+
+#include "base/stats.h"
+
+_Static_assert((int)SERVER_IDS == (int)STATS_NO_SERVER, "a server's id is an index of its counters");
 
 const char *server_role_name(enum server_role r)
 {
@@ -25,6 +30,49 @@ void server_unref(struct server *s)
 {
 	if (s != NULL && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1)
 		free(s);
+}
+
+static struct {
+	pthread_mutex_t lock;
+	struct {
+		struct server *server; /* who has, or had last, this id: a reference */
+		bool left;
+	} at[SERVER_IDS];
+} ids = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* An id that nobody refers to any more; else that of a server that left and lingers in an old snapshot. */
+static unsigned free_id(void)
+{
+	unsigned lingers = SERVER_IDS;
+
+	for (unsigned i = 0; i < SERVER_IDS; i++) {
+		struct server *had = ids.at[i].server;
+		if (had == NULL || (ids.at[i].left && atomic_load(&had->refs) == 1))
+			return i;
+		if (ids.at[i].left)
+			lingers = i;
+	}
+	if (lingers == SERVER_IDS)
+		abort(); /* twice as many as a configuration can hold are in use */
+	return lingers;
+}
+
+void server_arrives(struct server *s)
+{
+	pthread_mutex_lock(&ids.lock);
+	s->id = free_id();
+	server_unref(ids.at[s->id].server);
+	ids.at[s->id].server = server_ref(s);
+	ids.at[s->id].left = false;
+	pthread_mutex_unlock(&ids.lock);
+}
+
+void server_leaves(struct server *s)
+{
+	pthread_mutex_lock(&ids.lock);
+	if (ids.at[s->id].server == s)
+		ids.at[s->id].left = true;
+	pthread_mutex_unlock(&ids.lock);
 }
 
 struct topology *topology_ref(struct topology *t)

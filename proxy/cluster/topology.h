@@ -14,6 +14,8 @@
 #include "base/config.h"
 #include "mysql/gtid.h"
 
+/* Twice what a configuration holds: some linger in old snapshots, some move from one service to another. */
+enum { SERVER_IDS = 2 * CONFIG_SERVERS };
 enum server_role { ROLE_UNKNOWN, ROLE_PRIMARY, ROLE_REPLICA };
 enum server_state { SERVER_DOWN, SERVER_UP };
 const char *server_role_name(enum server_role r);   /* "unknown", "primary", "replica" */
@@ -21,7 +23,7 @@ const char *server_state_name(enum server_state s); /* "down", "up" */
 
 struct server {
 	atomic_uint refs;
-	unsigned id;                  /* dense, 0..31: index for stats and pools; reused only after the server left */
+	unsigned id; /* dense, below SERVER_IDS, one for the process: index for stats and pools */
 	char name[64];
 	struct addr address;
 	/* written by the monitor (release), read by anyone (acquire) */
@@ -36,6 +38,10 @@ struct server {
 };
 struct server *server_ref(struct server *s);
 void server_unref(struct server *s); /* any thread */
+/* Gives a new server its id, and takes note that one has left the configuration: then its id may be given away, once
+ * nobody refers to the server any more, or at once when all are taken. Any thread. */
+void server_arrives(struct server *s);
+void server_leaves(struct server *s);
 
 struct server_view { /* one server in a snapshot */
 	struct server *server; /* the snapshot holds a reference */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One peer's socket on a worker's loop. Small messages leave together at the end of the loop's turn (the outbox), large
- * ones at once; EV_WRITE is armed only when the kernel took less than that. EV_READ stays armed from turn to turn, so a statement costs no epoll_ctl, and is edge-triggered, so that the kernel
- * looks at a socket once for each time that bytes come, not once more to find none. Buffers exist only while bytes wait
- * in them. All calls on the owner worker's thread. TLS will sit behind conn_read and conn_write.
+ * One peer's socket on a worker's loop. Small messages leave together at the end of the loop's turn (the outbox),
+ * large ones at once; EV_WRITE is armed only when the kernel took less than that. EV_READ stays armed from turn to
+ * turn, so a statement costs no epoll_ctl, and is edge-triggered, so that the kernel looks at a socket once for each
+ * time that bytes come, not once more to find none. Buffers exist only while bytes wait in them. All calls on the
+ * owner worker's thread. TLS will sit behind conn_read and conn_write.
  */
 #ifndef ST_NET_CONN_H
 #define ST_NET_CONN_H
@@ -71,8 +72,8 @@ void conn_read_on(struct conn *c);
 void conn_read_off(struct conn *c);
 /* > 0 bytes read, 0 peer closed, -1 nothing now, -2 error (errno). */
 ssize_t conn_read(struct conn *c, void *p, size_t n);
-/* Sends, now or at the end of the turn; queues what the kernel does not take. Returns 0, or -1 when the peer is known to
- * be gone (errno). The pieces may be changed by the call. */
+/* Sends, now or at the end of the turn; queues what the kernel does not take. Returns 0, or -1 when the peer is known
+ * to be gone (errno). The pieces may be changed by the call. */
 int conn_writev(struct conn *c, struct iovec *iov, int n);
 int conn_write(struct conn *c, const void *p, size_t n);
 /* Sends what is in the outbox now: for who asks next whether all is out. */

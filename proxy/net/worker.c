@@ -33,6 +33,7 @@ struct worker_private {
 	pthread_mutex_t lock;   /* guards the mailbox, held for a few instructions */
 	struct letter *first, **last;
 	struct corpse *graveyard;
+	struct worker_hook *hooks;
 };
 
 static void on_bell(evutil_socket_t fd, short what, void *arg)
@@ -97,10 +98,16 @@ static void sweep(struct worker_private *v)
 void worker_turn(struct worker *w, bool wait)
 {
 	event_base_loop(w->base, wait ? EVLOOP_ONCE : EVLOOP_NONBLOCK);
-	if (w->turn_end != NULL)
-		w->turn_end(w, w->turn_arg);
+	for (struct worker_hook *h = w->priv->hooks; h != NULL; h = h->next)
+		h->fn(w, h->arg);
 	outbox_flush(&w->outbox);
 	sweep(w->priv);
+}
+
+void worker_at_turn_end(struct worker *w, struct worker_hook *hook)
+{
+	hook->next = w->priv->hooks;
+	w->priv->hooks = hook;
 }
 
 static void *run(void *arg)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A worker: one thread, one event loop, and everything that lives on it. Others reach it by posting closures. At the
- * end of each turn of its loop it frees what was parked in the graveyard (so that no callback of the same turn meets
- * freed memory) and runs its hook.
+ * end of each turn of its loop it runs its hooks, sends what is in the outbox and frees what was parked in the
+ * graveyard (so that no callback of the same turn meets freed memory).
  */
 #ifndef ST_NET_WORKER_H
 #define ST_NET_WORKER_H
@@ -25,11 +25,8 @@ struct worker {
 	unsigned index;
 	struct event_base *base;
 	struct stats *stats;
-	struct outbox outbox;  /* of its connections; leaves when a turn ends, after the hook */
+	struct outbox outbox;  /* of its connections */
 	uint8_t *scratch;      /* WORKER_SCRATCH bytes to read into; free between callbacks */
-	void *home;            /* the proxy's own part: struct proxy_worker in session/ */
-	worker_fn *turn_end;   /* hook, may be NULL */
-	void *turn_arg;
 	atomic_int load;       /* sessions, for dealing out new ones; written by the acceptor and the worker */
 	struct worker_private *priv;
 };
@@ -40,7 +37,15 @@ void worker_start(struct worker *w);
 /* What that thread does over and over: one turn of the loop, waiting for something to happen or not. For who has
  * started none, and does it all on a thread of its own. */
 void worker_turn(struct worker *w, bool wait);
-void worker_stop(struct worker *w);
+void worker_stop(struct worker *w); /* may be called again */
+/* Has fn called at the end of each turn. Before worker_start; the hook is the caller's, until the worker has stopped.
+ */
+struct worker_hook {
+	struct worker_hook *next;
+	worker_fn *fn;
+	void *arg;
+};
+void worker_at_turn_end(struct worker *w, struct worker_hook *hook);
 void worker_free(struct worker *w);
 
 /* Runs fn on the worker's thread, in order of posting. Any thread. */

@@ -157,19 +157,36 @@ static void explain_row(void *arg, const char *name, const char *value)
 	on_row(arg, values, 2);
 }
 
+static bool is_group(const struct admin_ops *ops, unsigned group, const char *service)
+{
+	struct config *c = ops->group_config(ops->arg, group);
+	bool same = strcmp(c->service, service) == 0;
+
+	config_unref(c);
+	return same;
+}
+
 static void do_explain(struct admin_session *s, struct slice rest, struct buf *out)
 {
 	static const char *const names[] = {"name", "value"};
 	struct rows rows = {s, out, 1};
+	char service[64] = "";
+	unsigned group = 0;
 
-	if (at_end(rest)) {
-		syntax_error(out, "EXPLAIN ROUTE <statement>");
+	if ((take(&rest, "SERVICE") && !take_name(&rest, service, sizeof service)) || at_end(rest)) {
+		syntax_error(out, "EXPLAIN ROUTE [SERVICE <service>] <statement>");
+		return;
+	}
+	while (group < s->ops->groups && !is_group(s->ops, group, service))
+		group++;
+	if (group == s->ops->groups) {
+		reply_err(out, 1, ER_UNKNOWN_ERROR, "HY000", "no service has the name '%s'", service);
 		return;
 	}
 	on_columns(&rows, names, 2);
 	while (rest.n > 0 && isspace(rest.p[0])) /* its comments are the statement's own: hints */
 		rest = slice_of(rest.p + 1, rest.n - 1);
-	s->ops->explain(s->ops->arg, rest, s->schema, explain_row, &rows);
+	s->ops->explain(s->ops->arg, group, rest, s->schema, explain_row, &rows);
 	reply_rows_end(out, &rows.seq, s->caps, STATUS);
 }
 

@@ -8,6 +8,7 @@
 #include "base/stats.h"
 #include "base/version.h"
 #include "service/metrics.h"
+#include "service/servers.h"
 #include "service/tables.h"
 
 static const char *const route_names[STAT_ROUTES] = {"primary", "replica", "cache"};
@@ -32,7 +33,7 @@ static void put_label(struct buf *out, const char *name, const char *value)
 	buf_put_u8(out, '"');
 }
 
-static void put_statements(struct buf *out, const struct topology *t)
+static void put_statements(struct buf *out, const struct servers *all)
 {
 	char name[64];
 	unsigned users = stats_users();
@@ -45,7 +46,7 @@ static void put_statements(struct buf *out, const struct topology *t)
 				if (n == 0)
 					continue;
 				buf_printf(out, "sidetrack_statements_total{route=\"%s\",", route_names[route]);
-				put_label(out, "server", tables_server_name(t, server, name));
+				put_label(out, "server", servers_name(all, server, name));
 				buf_put_u8(out, ',');
 				put_label(out, "user", stats_user_name(user));
 				buf_printf(out, "} %" PRIu64 "\n", n);
@@ -90,31 +91,31 @@ static void put_server_line(struct buf *out, const char *metric, const struct se
 	buf_put_str(out, "} ");
 }
 
-static void put_servers(struct buf *out, const struct topology *t)
+static void put_servers(struct buf *out, const struct servers *all)
 {
 	int64_t now = topology_now_us();
 
 	family(out, "sidetrack_server_connections", "gauge", "Connections to a server, by what they do.");
-	for (unsigned i = 0; i < t->n; i++) {
+	for (unsigned i = 0; i < all->n; i++) {
 		int64_t idle, active;
-		stats_sum_server_connections(t->views[i].server->id, &idle, &active);
-		put_server_line(out, "sidetrack_server_connections", t->views[i].server, "idle");
+		stats_sum_server_connections(all->at[i].view->server->id, &idle, &active);
+		put_server_line(out, "sidetrack_server_connections", all->at[i].view->server, "idle");
 		buf_printf(out, "%" PRId64 "\n", idle);
-		put_server_line(out, "sidetrack_server_connections", t->views[i].server, "active");
+		put_server_line(out, "sidetrack_server_connections", all->at[i].view->server, "active");
 		buf_printf(out, "%" PRId64 "\n", active);
 	}
 	family(out, "sidetrack_server_up", "gauge", "1 while a server answers its checks.");
-	for (unsigned i = 0; i < t->n; i++) {
-		put_server_line(out, "sidetrack_server_up", t->views[i].server, NULL);
-		buf_printf(out, "%d\n", t->views[i].state == SERVER_UP);
+	for (unsigned i = 0; i < all->n; i++) {
+		put_server_line(out, "sidetrack_server_up", all->at[i].view->server, NULL);
+		buf_printf(out, "%d\n", all->at[i].view->state == SERVER_UP);
 	}
 	family(out, "sidetrack_replica_lag_seconds", "gauge",
 	       "How old a replica's newest proof of freshness is; absent without one.");
-	for (unsigned i = 0; i < t->n; i++) {
-		int64_t fresh = atomic_load_explicit(&t->views[i].server->fresh_us, memory_order_acquire);
-		if (t->views[i].role != ROLE_REPLICA || fresh == 0)
+	for (unsigned i = 0; i < all->n; i++) {
+		int64_t fresh = atomic_load_explicit(&all->at[i].view->server->fresh_us, memory_order_acquire);
+		if (all->at[i].view->role != ROLE_REPLICA || fresh == 0)
 			continue;
-		put_server_line(out, "sidetrack_replica_lag_seconds", t->views[i].server, NULL);
+		put_server_line(out, "sidetrack_replica_lag_seconds", all->at[i].view->server, NULL);
 		buf_printf(out, "%.6f\n", (double)(now > fresh ? now - fresh : 0) / 1e6);
 	}
 }
@@ -150,13 +151,14 @@ static void put_cache(struct buf *out)
 
 void metrics_text(const struct admin_ops *ops, struct buf *out)
 {
-	struct topology *t = ops->topology(ops->arg);
+	struct servers all;
 
-	put_statements(out, t);
+	servers_get(ops, &all);
+	put_statements(out, &all);
 	put_latency(out);
 	family(out, "sidetrack_client_connections", "gauge", "Clients connected now.");
 	buf_printf(out, "sidetrack_client_connections %" PRId64 "\n", stats_sum_clients());
-	put_servers(out, t);
+	put_servers(out, &all);
 	put_cache(out);
 	family(out, "sidetrack_errors_total", "counter", "Things that went wrong, by kind.");
 	for (unsigned kind = 0; kind < STAT_ERRORS; kind++)
@@ -167,22 +169,25 @@ void metrics_text(const struct admin_ops *ops, struct buf *out)
 	for (unsigned route = STAT_REPLICA; route < STAT_ROUTES; route++)
 		buf_printf(out, "sidetrack_would_move_total{route=\"%s\"} %" PRIu64 "\n", route_names[route],
 			   stats_sum_would_move(route));
-	topology_unref(t);
+	servers_put(&all);
 }
 
 bool metrics_ready(const struct admin_ops *ops, char *why, size_t cap)
 {
-	struct topology *t = ops->topology(ops->arg);
-	bool ready = t->primary >= 0;
-	int n = snprintf(why, cap, ready ? "ready\n" : "no primary is up\n");
+	struct servers all;
+	bool ready = false;
 
-	for (unsigned i = 0; !ready && i < t->n && n >= 0 && (size_t)n < cap; i++) {
-		const struct server_view *v = &t->views[i];
+	servers_get(ops, &all);
+	for (unsigned g = 0; g < all.groups; g++) /* a group that is down must not take the others with it */
+		ready |= all.topology[g]->primary >= 0;
+	int n = snprintf(why, cap, ready ? "ready\n" : "no primary is up\n");
+	for (unsigned i = 0; !ready && i < all.n && n >= 0 && (size_t)n < cap; i++) {
+		const struct server_view *v = all.at[i].view;
 		n += snprintf(why + n, cap - (size_t)n, "%s (%s): %s, %s%s%s\n", v->server->name,
 			      v->server->address.text, server_role_name(v->role), server_state_name(v->state),
 			      v->why[0] != '\0' ? ": " : "", v->why);
 	}
-	topology_unref(t);
+	servers_put(&all);
 	return ready;
 }
 

@@ -181,7 +181,8 @@ static void elect(struct monitor *m)
 		monitor_event(m, "primary_back", w->config.name, "is up again");
 	else if (w == NULL && (m->primary_up || (m->primary == NULL && !m->said_none)))
 		monitor_event(m, "no_primary", m->primary != NULL ? m->primary->config.name : "",
-			      "no server is writable");
+			      "no server%s%s is writable", m->config->service[0] != '\0' ? " of service " : "",
+			      m->config->service);
 	m->said_none = w == NULL;
 	m->primary_up = w != NULL;
 	if (writable > 1 && !m->two_primaries)
@@ -318,28 +319,6 @@ int monitor_drain(struct monitor *m, const char *server, bool drained)
 
 /* --- Life ------------------------------------------------------------------------------------------------------- */
 
-/* An id that nobody refers to any more; else, when all 32 linger in old snapshots, that of a server that left. */
-static unsigned take_id(struct monitor *m, struct server *s)
-{
-	unsigned id = 0;
-
-	for (int spare = 0; spare < 2; spare++) {
-		for (id = 0; id < CONFIG_SERVERS; id++) {
-			struct server *had = m->ids[id];
-			bool left = had != NULL;
-			for (unsigned i = 0; i < m->n; i++)
-				left &= m->watches[i]->server != had;
-			if (had == NULL || (left && (spare != 0 || atomic_load(&had->refs) == 1)))
-				goto found;
-		}
-	}
-	abort(); /* the configuration holds at most CONFIG_SERVERS, and those that stay were counted */
-found:
-	server_unref(m->ids[id]);
-	m->ids[id] = server_ref(s);
-	return id;
-}
-
 /* Locked. Threads start after the watch stands in m->watches. */
 static struct watch *watch_new(struct monitor *m, const struct config_server *c)
 {
@@ -353,7 +332,7 @@ static struct watch *watch_new(struct monitor *m, const struct config_server *c)
 	w->server = s;
 	w->config = *c;
 	w->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	s->id = take_id(m, s);
+	server_arrives(s);
 	return w;
 }
 
@@ -427,6 +406,7 @@ static unsigned arrange(struct monitor *m, struct config *c, struct watch **left
 			continue;
 		}
 		atomic_store(&m->watches[i]->gone, true);
+		server_leaves(m->watches[i]->server);
 		if (m->primary == m->watches[i])
 			m->primary = NULL;
 		monitor_event(m, "server_removed", m->watches[i]->config.name, "left the configuration");
@@ -434,17 +414,15 @@ static unsigned arrange(struct monitor *m, struct config *c, struct watch **left
 	}
 	m->n = kept;
 	for (unsigned i = 0; i < c->nservers; i++) {
-		if (next[i] == NULL) {
-			/* Stands in the array at once: take_id must see who holds ids. */
-			next[i] = fresh[(*nfresh)++] = m->watches[m->n] = watch_new(m, &c->servers[i]);
-			m->n++;
-		}
+		if (next[i] == NULL)
+			next[i] = fresh[(*nfresh)++] = watch_new(m, &c->servers[i]);
 		/* Name and address stay as they are: its threads read them without the lock. */
 		next[i]->config.role = c->servers[i].role;
 		next[i]->config.weight = c->servers[i].weight;
 		next[i]->config.max_connections = c->servers[i].max_connections;
 	}
 	memcpy(m->watches, next, c->nservers * sizeof *next);
+	m->n = c->nservers;
 	return nleft;
 }
 
@@ -507,11 +485,11 @@ void monitor_stop(struct monitor *m)
 	pthread_mutex_unlock(&m->lock);
 	cancel(m->cancel_fd);
 	pthread_join(m->dictionary, NULL);
-	for (unsigned i = 0; i < m->n; i++)
+	for (unsigned i = 0; i < m->n; i++) {
+		server_leaves(m->watches[i]->server);
 		watch_end(m->watches[i]);
+	}
 	close(m->cancel_fd);
-	for (unsigned i = 0; i < CONFIG_SERVERS; i++)
-		server_unref(m->ids[i]);
 	topology_unref(m->published);
 	config_unref(m->config);
 	pthread_cond_destroy(&m->turn);

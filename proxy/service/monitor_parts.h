@@ -79,7 +79,6 @@ struct monitor {
 	struct config *config;
 	struct watch *watches[CONFIG_SERVERS]; /* in the order of the configuration */
 	unsigned n;
-	struct server *ids[CONFIG_SERVERS];    /* who has, or had last, each id */
 	struct watch *primary;                 /* NULL before the first; stays while it is down */
 	bool primary_up, two_primaries, said_none;
 	uint64_t generation, epoch;

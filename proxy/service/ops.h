@@ -16,14 +16,17 @@
 
 struct admin_ops {
 	void *arg;
-	/* The current snapshots, with a reference for the caller; never NULL. */
-	struct topology *(*topology)(void *arg);
+	unsigned groups; /* server groups: 0 is the default one, the others are services in the configuration's order */
+	/* The current snapshots, with a reference for the caller; never NULL. The config is the whole. */
+	struct topology *(*topology)(void *arg, unsigned group);
 	struct config *(*config)(void *arg);
-	/* As cache_usage and cache_store_status; rule is an index in the current config. */
-	void (*cache_usage)(void *arg, unsigned rule, uint64_t *entries, uint64_t *bytes, uint64_t *evictions);
-	void (*cache_status)(void *arg, char *buf, size_t cap);
+	/* As cache_usage and cache_store_status; rule is an index in the current config of the group. */
+	struct config *(*group_config)(void *arg, unsigned group);
+	void (*cache_usage)(void *arg, unsigned group, unsigned rule, uint64_t *entries, uint64_t *bytes,
+			    uint64_t *evictions);
+	void (*cache_status)(void *arg, unsigned group, char *buf, size_t cap);
 	/* Where the statement would go and why, as pairs for people: kind, tables, route, server, reason, digest ... */
-	void (*explain)(void *arg, struct slice sql, const char *schema,
+	void (*explain)(void *arg, unsigned group, struct slice sql, const char *schema,
 			void (*row)(void *row_arg, const char *name, const char *value), void *row_arg);
 	/* 0, or -1 when there is no such server, rule (NULL: all rules). */
 	int (*drain)(void *arg, const char *server, bool drained);

@@ -14,6 +14,7 @@
 #include "base/stats.h"
 #include "base/version.h"
 #include "service/events.h"
+#include "service/servers.h"
 
 enum { QUERY_MS = 2000, QUERY_BYTES = 8 << 20, STEPS_A_CHECK = 1000 };
 
@@ -28,11 +29,11 @@ static const char schema_sql[] =
 	"PRAGMA temp_store = MEMORY;"
 	"CREATE TABLE servers (name TEXT, address TEXT, role TEXT, state TEXT, weight INTEGER, lag_ms INTEGER,"
 	" gtid TEXT, connections_idle INTEGER, connections_active INTEGER, outstanding INTEGER, drained INTEGER,"
-	" why TEXT);"
+	" why TEXT, service TEXT);"
 	"CREATE TABLE routes (server TEXT, reason TEXT, count INTEGER, text TEXT);"
 	"CREATE TABLE cache (rule TEXT, table_name TEXT, store TEXT, hits INTEGER, misses INTEGER, bypasses INTEGER,"
 	" fills INTEGER, refused_fills INTEGER, invalidations INTEGER, evictions INTEGER, entries INTEGER,"
-	" bytes INTEGER);"
+	" bytes INTEGER, service TEXT);"
 	"CREATE TABLE config (section TEXT, key TEXT, value TEXT, default_value TEXT);"
 	"CREATE TABLE events (time TEXT, kind TEXT, server TEXT, text TEXT);"
 	"CREATE TABLE variables (Variable_name TEXT, Value TEXT);"
@@ -91,15 +92,6 @@ static void insert(struct tables *t, const char *table, const char *types, ...)
 	sqlite3_finalize(stmt);
 }
 
-const char *tables_server_name(const struct topology *t, unsigned id, char buf[64])
-{
-	snprintf(buf, 64, id == STATS_NO_SERVER ? "" : "server-%u", id);
-	for (unsigned i = 0; i < t->n; i++)
-		if (t->views[i].server->id == id)
-			snprintf(buf, 64, "%s", t->views[i].server->name);
-	return buf;
-}
-
 /* What is applied is known by domain and sequence only: within a domain the writer's server id does not count. */
 static void print_applied(const struct gtid_live *live, char *buf, size_t cap)
 {
@@ -112,12 +104,12 @@ static void print_applied(const struct gtid_live *live, char *buf, size_t cap)
 					atomic_load_explicit(&live->at[i].seq, memory_order_acquire));
 }
 
-static void fill_servers(struct tables *t, const struct topology *topology)
+static void fill_servers(struct tables *t, const struct servers *servers)
 {
 	int64_t now = topology_now_us();
 
-	for (unsigned i = 0; i < topology->n; i++) {
-		const struct server_view *v = &topology->views[i];
+	for (unsigned i = 0; i < servers->n; i++) {
+		const struct server_view *v = servers->at[i].view;
 		struct server *s = v->server;
 		int64_t idle, active, fresh = atomic_load_explicit(&s->fresh_us, memory_order_acquire);
 		char gtid[GTID_DOMAINS * GTID_TEXT];
@@ -125,13 +117,14 @@ static void fill_servers(struct tables *t, const struct topology *topology)
 		print_applied(&s->applied, gtid, sizeof gtid);
 		stats_sum_server_connections(s->id, &idle, &active);
 		bool lag = v->role == ROLE_REPLICA && fresh != 0;
-		insert(t, "servers", lag ? "ssssiisiiiis" : "ssssinsiiiis", s->name, s->address.text,
+		insert(t, "servers", lag ? "ssssiisiiiiss" : "ssssinsiiiiss", s->name, s->address.text,
 		       server_role_name(v->role), server_state_name(v->state), (int64_t)v->weight, (now - fresh) / 1000,
-		       gtid, idle, active, (int64_t)atomic_load(&s->outstanding), (int64_t)v->drained, v->why);
+		       gtid, idle, active, (int64_t)atomic_load(&s->outstanding), (int64_t)v->drained, v->why,
+		       servers->at[i].service);
 	}
 }
 
-static void fill_routes(struct tables *t, const struct topology *topology)
+static void fill_routes(struct tables *t, const struct servers *servers)
 {
 	char name[64];
 
@@ -139,7 +132,7 @@ static void fill_routes(struct tables *t, const struct topology *topology)
 		for (unsigned reason = 0; reason < ROUTE_REASONS; reason++) {
 			uint64_t count = stats_sum_routed(server, reason);
 			if (count > 0)
-				insert(t, "routes", "ssis", tables_server_name(topology, server, name),
+				insert(t, "routes", "ssis", servers_name(servers, server, name),
 				       route_reason_name(reason), (int64_t)count, route_reason_text(reason));
 		}
 	}
@@ -157,11 +150,11 @@ static void fill_routes(struct tables *t, const struct topology *topology)
 	}
 }
 
-static void fill_cache(struct tables *t, const struct config *config)
+static void fill_cache(struct tables *t, unsigned group, const struct config *config)
 {
 	char store[128];
 
-	t->ops->cache_status(t->ops->arg, store, sizeof store);
+	t->ops->cache_status(t->ops->arg, group, store, sizeof store);
 	for (unsigned i = 0; i < config->nrules; i++) {
 		const struct config_rule *r = &config->rules[i];
 		uint64_t entries = 0, bytes = 0, evictions = 0, invalidations = 0;
@@ -170,14 +163,14 @@ static void fill_cache(struct tables *t, const struct config *config)
 		snprintf(table, sizeof table, "%s.%s", r->db, r->table);
 		for (unsigned s = 0; s < STAT_INVAL_SOURCES; s++)
 			invalidations += stats_sum_invalidations(r->stats_id, s);
-		t->ops->cache_usage(t->ops->arg, i, &entries, &bytes, &evictions);
-		insert(t, "cache", "sssiiiiiiiii", r->name, table, store,
+		t->ops->cache_usage(t->ops->arg, group, i, &entries, &bytes, &evictions);
+		insert(t, "cache", "sssiiiiiiiiis", r->name, table, store,
 		       (int64_t)stats_sum_cache(r->stats_id, STAT_HIT),
 		       (int64_t)stats_sum_cache(r->stats_id, STAT_MISS),
 		       (int64_t)stats_sum_cache(r->stats_id, STAT_BYPASS),
 		       (int64_t)stats_sum_cache(r->stats_id, STAT_FILL),
 		       (int64_t)stats_sum_cache(r->stats_id, STAT_FILL_REFUSED), (int64_t)invalidations,
-		       (int64_t)evictions, (int64_t)entries, (int64_t)bytes);
+		       (int64_t)evictions, (int64_t)entries, (int64_t)bytes, config->service);
 	}
 }
 
@@ -201,19 +194,21 @@ static void fill_event(void *arg, const struct history_event *e)
 static void fill(struct tables *t)
 {
 	struct config *config = t->ops->config(t->ops->arg);
-	struct topology *topology = t->ops->topology(t->ops->arg);
+	struct servers servers;
 
 	sqlite3_exec(t->db, schema_sql, NULL, NULL, NULL);
 	sqlite3_exec(t->db, "BEGIN", NULL, NULL, NULL);
-	fill_servers(t, topology);
-	fill_routes(t, topology);
-	fill_cache(t, config);
+	servers_get(t->ops, &servers);
+	fill_servers(t, &servers);
+	fill_routes(t, &servers);
+	for (unsigned g = 0; g < servers.groups; g++)
+		fill_cache(t, g, servers.config[g]);
 	config_visit(config, fill_option, t);
 	events_visit(fill_event, t);
 	for (unsigned i = 0; i < sizeof variables / sizeof *variables; i++)
 		insert(t, "variables", "ss", variables[i][0], variables[i][1]);
 	sqlite3_exec(t->db, "COMMIT", NULL, NULL, NULL);
-	topology_unref(topology);
+	servers_put(&servers);
 	config_unref(config);
 }
 

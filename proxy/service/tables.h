@@ -29,7 +29,4 @@ struct tables *tables_open(const struct admin_ops *ops, const struct tables_user
 int tables_select(struct tables *t, struct slice sql, const struct tables_sink *sink, char *err, size_t cap);
 void tables_close(struct tables *t);
 
-/* A server's name by its stats id: "" for none, "server-N" for one that has left. */
-const char *tables_server_name(const struct topology *t, unsigned id, char buf[64]);
-
 #endif

@@ -33,6 +33,15 @@ static uint32_t offered_xcaps(const struct topology *t)
 	return t != NULL ? t->capabilities_hi & XCAP_EXTENDED_METADATA : 0;
 }
 
+static int clients_of_all(const struct proxy *p)
+{
+	int n = 0;
+
+	for (unsigned i = 0; i < p->ngroups; i++)
+		n += proxy_clients(p->groups[i]);
+	return n;
+}
+
 void login_greet(struct session *s)
 {
 	const struct topology *t = s->pw->cluster.topology;
@@ -40,9 +49,9 @@ void login_greet(struct session *s)
 	struct greeting g = {.thread_id = s->id, .status = STATUS_AUTOCOMMIT, .plugin = slice_str(NATIVE_PLUGIN)};
 	char version[80];
 
+	s->step = SESSION_LOGIN;
 	if (s->pw->cluster.config->max_connections > 0 &&
-	    atomic_load_explicit(&s->pw->proxy->clients, memory_order_relaxed) >
-		    (int)s->pw->cluster.config->max_connections) {
+	    clients_of_all(s->pw->proxy) > (int)s->pw->cluster.config->max_connections) {
 		reply_err(&out, 0, ER_CON_COUNT_ERROR, "08004", "Too many connections");
 		conn_write(&s->conn, out.data, out.len);
 		buf_fini(&out);
@@ -54,8 +63,8 @@ void login_greet(struct session *s)
 	snprintf(version, sizeof version, "%s%s",
 		 strstr(v, "MariaDB") != NULL && strncmp(v, "5.5.5-", 6) != 0 ? "5.5.5-" : "", v);
 	g.version = slice_str(version);
-	g.caps = offered_caps(t);
-	g.xcaps = offered_xcaps(t);
+	g.caps = s->offered = offered_caps(t);
+	g.xcaps = s->xoffered = offered_xcaps(t);
 	g.collation = t != NULL && t->collation != 0 ? t->collation : 45;
 	auth_salt(s->salt);
 	memcpy(g.salt, s->salt, AUTH_SALT);
@@ -285,8 +294,9 @@ void login_packet(struct session *s, struct slice payload, unsigned seq)
 		return;
 	}
 	const struct topology *t = s->pw->cluster.topology;
-	s->caps = l.caps & (offered_caps(t) | CAP_MYSQL);
-	s->xcaps = l.xcaps & offered_xcaps(t);
+	/* What was offered; and where the client came to its own group behind the greeting, what that one can. */
+	s->caps = l.caps & ((s->offered & offered_caps(t)) | CAP_MYSQL);
+	s->xcaps = l.xcaps & s->xoffered & offered_xcaps(t);
 	s->collation = l.collation;
 	if (!(l.caps & CAP_CONNECT_WITH_DB))
 		l.db.n = 0;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The proxy as a whole: what its workers share, the snapshots each of them holds, listening, accepting, draining.
+ * The proxy before one server group: what its workers share, the snapshots each of them holds, draining. There is one
+ * for the default group and one for each [service.X]; all live on the same workers, and know nothing of each other but
+ * where a client goes whose destination turns out to be another group's (session/front.h).
  */
 #ifndef ST_SESSION_PROXY_H
 #define ST_SESSION_PROXY_H
@@ -36,12 +38,12 @@ struct proxy {
 	struct cache_shared *cache;
 	unsigned nworkers;
 	struct proxy_worker **workers;
-	atomic_uint next_id;
+	struct proxy *const *groups; /* the default group's, then one a service in the order of the configuration */
+	unsigned ngroups;
 	atomic_int clients;
 	_Atomic uint64_t catalog_needed; /* DDL passed: snapshots older than this generation are not trusted */
 	atomic_int ddl_in_flight;
 	atomic_bool draining;
-	struct listener *listeners;
 };
 
 struct proxy_worker {
@@ -63,25 +65,24 @@ struct proxy_worker {
 	struct buf out;              /* to put messages together in, empty between callbacks */
 	struct buf made;             /* relay.c's, for the packets that it makes */
 	unsigned turn;               /* round robin between equal replicas */
+	struct worker_hook turn_end;
 };
 
-struct proxy *proxy_new(struct config *config, struct freshness *freshness, const struct proxy_services *services);
-/* Binds the listening addresses. Returns 0, or -1 after a log line. */
-int proxy_listen(struct proxy *p, const struct config *config);
-void proxy_start(struct proxy *p);
-/* Accepts on a listening descriptor and deals the client out. Called by the control loop. */
-void proxy_accepting(struct proxy *p, struct event_base *base);
+/* config is a view of the group. Before the workers start; they outlive the proxy. */
+struct proxy *proxy_new(struct worker *const *workers, unsigned n, struct config *config, struct freshness *freshness,
+			const struct proxy_services *services);
 /* Snapshots for all workers; each takes over the caller's reference. Any thread. */
 void proxy_publish_topology(struct proxy *p, struct topology *t);
 void proxy_publish_accounts(struct proxy *p, struct accounts *a);
 void proxy_publish_catalog(struct proxy *p, struct catalog *c);
 void proxy_reload(struct proxy *p, struct config *config);
-/* Stops accepting; sessions end when their statement or transaction has. Returns how many are left. */
+/* Sessions end when their statement or transaction has. */
 void proxy_drain(struct proxy *p);
-int proxy_clients(struct proxy *p);
+int proxy_clients(struct proxy *p); /* any thread */
 /* KILL <id> of the admin port: ends the session. Any thread. */
 void proxy_kill(struct proxy *p, uint32_t id);
-/* Ends all sessions, joins the workers, frees everything. */
+/* Ends all sessions, on their workers, which are to be stopped behind it; then everything can be freed. */
+void proxy_end(struct proxy *p);
 void proxy_free(struct proxy *p);
 
 #endif

@@ -137,7 +137,7 @@ static void on_login_deadline(evutil_socket_t fd, short what, void *arg)
 	session_close(s, s->identity == NULL ? "login took too long" : "a command too large took too long");
 }
 
-static void name_peer(struct session *s, const struct sockaddr_storage *peer)
+void session_name_peer(struct session *s, const struct sockaddr_storage *peer)
 {
 	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)peer;
 	const struct sockaddr_in *v4 = (const struct sockaddr_in *)peer;
@@ -150,12 +150,13 @@ static void name_peer(struct session *s, const struct sockaddr_storage *peer)
 		inet_ntop(AF_INET6, &v6->sin6_addr, s->host, sizeof s->host);
 	} else {
 		snprintf(s->host, sizeof s->host, "localhost");
-		s->unix_peer = true;
 	}
+	s->unix_peer = peer->ss_family != AF_INET && peer->ss_family != AF_INET6;
 }
 
-void session_open(struct proxy_worker *pw, int fd, const struct sockaddr_storage *peer)
+void session_open(struct proxy_worker *pw, int fd, const struct sockaddr_storage *peer, enum header header)
 {
+	static atomic_uint next_id = 1;
 	struct session *s = xcalloc(1, sizeof *s);
 	const struct config *config = pw->cluster.config;
 	uint64_t ms = config->login_timeout_ms;
@@ -163,18 +164,22 @@ void session_open(struct proxy_worker *pw, int fd, const struct sockaddr_storage
 
 	s->magic = SESSION_MAGIC;
 	s->pw = pw;
-	s->id = atomic_fetch_add_explicit(&pw->proxy->next_id, 1, memory_order_relaxed);
+	s->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
 	s->last_server = -1;
 	s->status = STATUS_AUTOCOMMIT;
-	name_peer(s, peer);
+	s->header = header;
+	session_name_peer(s, peer);
 	conn_init(&s->conn, pw->worker->base, fd, &client_ops);
 	s->conn.outbox = &pw->worker->outbox;
 	LIST_INSERT_HEAD(&pw->sessions, s, link);
 	stats_clients(pw->worker->stats, 1);
 	evtimer_assign(&s->deadline, pw->worker->base, on_login_deadline, s);
 	event_add(&s->deadline, &tv);
-	s->step = SESSION_LOGIN;
-	login_greet(s);
+	s->step = SESSION_HEADER;
+	if (header == HEADER_MUST)
+		conn_read_on(&s->conn);
+	else
+		login_greet(s);
 }
 
 static void destroy(void *p)
@@ -294,7 +299,7 @@ static size_t whole_command(struct session *s, struct slice data)
 static bool takes_input(const struct session *s)
 {
 	return (s->step == SESSION_IDLE && s->discarded == NULL && conn_queued(&s->conn) < ANSWERS_MAX) ||
-	       s->step == SESSION_LOGIN || s->step == SESSION_SWITCH;
+	       s->step == SESSION_HEADER || s->step == SESSION_LOGIN || s->step == SESSION_SWITCH;
 }
 
 /* Runs one whole command or login packet. */
@@ -372,6 +377,13 @@ static ssize_t take_all(struct session *s, struct slice data)
 {
 	size_t used = 0;
 
+	if (s->header != HEADER_NEVER) {
+		bool more;
+		ssize_t n = front_header(s, data, &more);
+		if (n < 0 || more)
+			return n;
+		used = (size_t)n;
+	}
 	while (takes_input(s) && used < data.n) {
 		size_t n = whole_command(s, slice_of(data.p + used, data.n - used));
 		if (n == (size_t)-1) {

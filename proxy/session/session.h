@@ -3,7 +3,7 @@
  * A client's session and the command it has in flight. One driver, many wakers: a session is always in one step; every
  * callback records what happened and moves it on.
  *
- *   LOGIN -> (SWITCH ->) IDLE -> LOOKUP -> ACQUIRE -> RELAY -> SETTLE -> IDLE
+ *   (HEADER ->) LOGIN -> (SWITCH ->) IDLE -> LOOKUP -> ACQUIRE -> RELAY -> SETTLE -> IDLE
  *                              \-> FENCE -/    ^ WAIT (for a primary)
  *
  *   login.c     greeting, authentication, COM_CHANGE_USER
@@ -16,7 +16,8 @@
  *   prepared.c  prepared statements
  *   track.c     what OK packets say of the session's state
  *   session.c   life, input, the driver
- *   proxy.c     what workers share; accepting; publishing
+ *   proxy.c     what workers share; publishing
+ *   front.c     listening, accepting; which server group a client belongs to
  *
  * Everything runs on the worker's thread.
  */
@@ -30,11 +31,13 @@
 #include "cluster/freshness.h"
 #include "cluster/route.h"
 #include "mysql/reply.h"
+#include "session/front.h"
 #include "session/proxy.h"
 
 enum { SESSION_MAGIC = 0x5e5510e1 };
 
 enum session_step {
+	SESSION_HEADER,  /* the PROXY protocol header, before the greeting */
 	SESSION_LOGIN,   /* the client's handshake response */
 	SESSION_SWITCH,  /* its answer to an authentication switch */
 	SESSION_REFRESH, /* accounts, read again since the login did not fit what is known */
@@ -169,6 +172,8 @@ struct session {
 	uint16_t status;             /* server status as the client knows it */
 	uint8_t salt[AUTH_SALT];
 	bool unix_peer;
+	enum header header;          /* may the next bytes be a PROXY protocol header? */
+	uint32_t offered, xoffered;  /* capabilities of the greeting */
 	bool half_closed;            /* the client has sent its last byte */
 	bool in_input;               /* session_input is on the stack */
 	char host[46];               /* numeric, or "localhost" */
@@ -204,7 +209,8 @@ struct session {
 };
 
 /* session.c */
-void session_open(struct proxy_worker *pw, int fd, const struct sockaddr_storage *peer);
+void session_open(struct proxy_worker *pw, int fd, const struct sockaddr_storage *peer, enum header header);
+void session_name_peer(struct session *s, const struct sockaddr_storage *peer); /* where the client is */
 /* The one way to die. `why` is logged at level debug, or warn when it is the client's fault. */
 void session_close(struct session *s, const char *why);
 void session_idle(struct session *s);   /* the command is done: goes on with what the client has sent meanwhile */

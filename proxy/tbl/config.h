@@ -5,11 +5,15 @@
  *     is an X. OFF: conf/sidetrack.conf shows all of it as comments.
  *   CONFIG_OPTION(SECTION, "key", TYPE, field, default, (limits), FIXED|LIVE, example, help)
  * default NULL: none. LIVE: a reload changes it; FIXED: a restart does. example: what conf/sidetrack.conf sets; rows
- * without one are comments there that show the default.
+ * without one are comments there that show the default. Families have no FIXED options: which X would a reload keep?
  */
 CONFIG_SECTION(PROXY, "proxy", NULL, ON, "What applications connect to, and how statements are treated.")
-CONFIG_OPTION(PROXY, "listen", LISTENS, listen, "127.0.0.1:6033", (.port = 6033), FIXED, NULL,
-	"addresses for applications, separated by commas: host:port, [v6]:port, /path/to.sock")
+CONFIG_OPTION(PROXY, "listen", LISTENS, listen, "127.0.0.1:6033",
+	(.port = 6033, .words = "transparent|proxy_protocol"), FIXED, NULL,
+	"addresses for applications, separated by commas: host:port, [v6]:port, /path/to.sock. A word behind one: "
+	"transparent (the kernel redirects connections to it), proxy_protocol (each begins with that header)")
+CONFIG_OPTION(PROXY, "proxy_protocol_networks", NETS, proxy_nets, "127.0.0.0/8, ::1", (.min = 0), LIVE, NULL,
+	"clients there may say by a PROXY protocol header whom they speak for; unix sockets always may; *: everyone")
 CONFIG_OPTION(PROXY, "workers", COUNT, workers, NULL, (.min = 1, .max = 256), FIXED, NULL,
 	"event-loop threads; default: the machine's cores")
 CONFIG_OPTION(PROXY, "mode", WORD, mode, "cache", (.words = "observe|split|cache"), LIVE, NULL,
@@ -89,3 +93,18 @@ CONFIG_OPTION(RULE, "ttl", DURATION, ttl_ms, "10m", (.min = 1, .max = 30ull * 86
 	"no entry lives longer")
 CONFIG_OPTION(RULE, "negative_ttl", DURATION, negative_ttl_ms, "5s", (.max = 30ull * 86400000), LIVE, NULL,
 	"how long an absent row is remembered; 0: it is not")
+CONFIG_OPTION(RULE, "service", LABEL, service_name, NULL, (.min = 0), LIVE, NULL,
+	"optional: X of the [service.X] whose servers have the table")
+
+CONFIG_SECTION(SERVICE, "service", "orders", OFF,
+	"A server group of its own, for connections whose wanted destination (PROXY protocol header, transparent "
+	"listener) matches; everything else goes to the servers that no service names.")
+CONFIG_OPTION(SERVICE, "match", MATCHES, match, NULL, (.port = 3306), LIVE, "10.0.1.5:3306, 10.0.2.0/24:3306",
+	"destinations, separated by commas: host:port, a.b.c.d/bits:port, [v6/bits]:port, *:port, /path/to.sock; a "
+	"name stands for the addresses that it has when this file is read")
+CONFIG_OPTION(SERVICE, "servers", TEXT, servers, NULL, (.max = 1500), LIVE, "db5, db6",
+	"each X of a [server.X], separated by commas; a server is in one service at most")
+CONFIG_OPTION(SERVICE, "monitor_user", TEXT, monitor_user, NULL, (.min = 1, .max = 128), LIVE, NULL,
+	"an account as [monitor] has it, where these servers know another one")
+CONFIG_OPTION(SERVICE, "monitor_password", SECRET, monitor_password, NULL, (.min = 1, .max = 256), LIVE, NULL,
+	"that account's password")

@@ -47,6 +47,7 @@ static socklen_t address_len;
 static unsigned options;
 static struct proxy *proxy;
 static struct proxy_worker *pw;
+static struct worker *workers[1];
 static struct link links[LINKS];
 static unsigned nlinks, asked; /* the one that got the last command */
 enum { CLIENTS = 2 };
@@ -499,8 +500,11 @@ static void up(void)
 	static const struct sockaddr_storage peer = {.ss_family = AF_UNIX};
 	struct config *config = make_config();
 
-	proxy = proxy_new(config, freshness_new(), &services);
+	workers[0] = worker_new(0);
+	proxy = proxy_new(workers, 1, config, freshness_new(), &services);
 	config_unref(config);
+	proxy->groups = &proxy;
+	proxy->ngroups = 1;
 	pw = proxy->workers[0];
 	proxy_publish_topology(proxy, make_topology(NULL, true));
 	proxy_publish_accounts(proxy, make_accounts());
@@ -513,7 +517,7 @@ static void up(void)
 		client = clients[i] = fds[0];
 		atomic_fetch_add(&pw->worker->load, 1);
 		atomic_fetch_add(&proxy->clients, 1);
-		session_open(pw, fds[1], &peer);
+		session_open(pw, fds[1], &peer, options & OPT_LOGIN ? HEADER_NEVER : HEADER_MAY);
 	}
 	deaf = false;
 }
@@ -530,6 +534,7 @@ static void down(void)
 	for (unsigned i = 0; i < t->n; i++)
 		require(atomic_load(&t->views[i].server->outstanding) == 0);
 	proxy_free(proxy);
+	worker_free(workers[0]);
 	for (unsigned i = 0; i < t->n; i++)
 		require(atomic_load(&t->views[i].server->connections) == 0);
 	topology_unref(t);

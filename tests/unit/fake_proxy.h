@@ -26,9 +26,10 @@ static struct {
 	unsigned port, http_port;
 } fake;
 
-static struct topology *get_topology(void *arg)
+static struct topology *get_topology(void *arg, unsigned group)
 {
 	(void)arg;
+	(void)group;
 	return topology_ref(fake.topology);
 }
 
@@ -38,26 +39,36 @@ static struct config *get_config(void *arg)
 	return config_ref(fake.config);
 }
 
-static void cache_usage_(void *arg, unsigned rule, uint64_t *entries, uint64_t *bytes, uint64_t *evictions)
+static struct config *get_group_config(void *arg, unsigned group)
+{
+	(void)group;
+	return get_config(arg);
+}
+
+static void cache_usage_(void *arg, unsigned group, unsigned rule, uint64_t *entries, uint64_t *bytes,
+			 uint64_t *evictions)
 {
 	(void)arg;
+	(void)group;
 	*entries = rule + 7;
 	*bytes = 1000;
 	*evictions = 3;
 }
 
-static void cache_status_(void *arg, char *buf, size_t cap)
+static void cache_status_(void *arg, unsigned group, char *buf, size_t cap)
 {
 	(void)arg;
+	(void)group;
 	snprintf(buf, cap, "memory");
 }
 
-static void explain(void *arg, struct slice sql, const char *schema,
+static void explain(void *arg, unsigned group, struct slice sql, const char *schema,
 		    void (*row)(void *row_arg, const char *name, const char *value), void *row_arg)
 {
 	char text[200];
 
 	(void)arg;
+	(void)group;
 	snprintf(text, sizeof text, "%.*s", (int)sql.n, (const char *)sql.p);
 	row(row_arg, "statement", text);
 	row(row_arg, "schema", schema);
@@ -93,7 +104,7 @@ static int kill_(void *arg, uint64_t connection, bool query_only, char *err, siz
 	return connection == 42 ? 0 : -1;
 }
 
-static const struct admin_ops ops = {NULL, get_topology, get_config, cache_usage_, cache_status_,
+static const struct admin_ops ops = {NULL, 1, get_topology, get_config, get_group_config, cache_usage_, cache_status_,
 				     explain, drain, flush, reload, kill_};
 
 static void add_server(unsigned id, const char *name, enum server_role role)

@@ -212,7 +212,8 @@ static const struct {
 	{SERVER "[prxy]\nmode = x\n", "f:3: unknown section [prxy]: did you mean [proxy]?\n"},
 	{SERVER "[sever.b]\naddress = 1\n", "f:3: unknown section [sever.b]: did you mean [server.b]?\n"},
 	{SERVER "[galaxy]\n",
-	 "f:3: unknown section [galaxy]: expected proxy, admin, server.X, monitor, user.X, cache or cache.X\n"},
+	 "f:3: unknown section [galaxy]: expected proxy, admin, server.X, monitor, user.X, cache, cache.X or "
+	 "service.X\n"},
 	{SERVER "[server]\n", "f:3: [server] needs a name: expected [server.X]\n"},
 	{SERVER "[proxy.x]\n", "f:3: unknown section [proxy.x]: expected [proxy]\n"},
 	{SERVER "[cache.]\n", "f:3: [cache.]: expected a name of 1 to 63 letters, digits, _ - . after cache.\n"},
@@ -491,12 +492,14 @@ static void every_line_of_the_sample_is_good(void **state)
 		else if (option && strncmp(line, ";password", 9) == 0)
 			buf_printf(&text, "password = x\n");
 	}
+	buf_printf(&text, "[server.db5]\naddress = 10.0.0.7\n[server.db6]\naddress = 10.0.0.8\n"); /* a service's */
 	buf_put_u8(&text, 0);
 	struct config *c = load((char *)text.data, NULL);
 	if (c == NULL)
 		fail_msg("%s\n%s", (char *)text.data, reported());
 	assert_int_equal(c->nrules, 1);
 	assert_int_equal(c->nusers, 1);
+	assert_int_equal(c->nservices, 1);
 	config_unref(c);
 	free(copy);
 	buf_fini(&text);

@@ -122,7 +122,7 @@ static void commands_and_their_status(void **state)
 		{{"-c", conf, "undrain", "db9"}, 1, "no server has the name 'db9'"},
 		{{"-c", conf, "drain", "db1`; x"}, 2, "is not a name"},
 		{{"-c", conf, "reload"}, 1, "not reloaded: x.conf:3: wrong"},
-		{{"-c", conf, "config"}, 0, "password            ***"},
+		{{"-c", conf, "config"}, 0, "password                 ***"},
 		{{"-c", conf, "events"}, 0, "drained by dba@127.0.0.1"},
 		{{"-c", conf, "query", "SELECT 1 AS a, NULL AS b"}, 0, "a  b\n1  -\n"},
 		{{"-c", conf, "query", "SELECT * FROM statements"}, 1, "comes with a later version"},

@@ -179,8 +179,8 @@ static void the_buried_live_to_the_turns_end(void **state)
 {
 	(void)state;
 	memset(&grave, 0, sizeof grave);
-	worker->turn_end = on_turn_end;
-	worker->turn_arg = &grave;
+	struct worker_hook hook = {.fn = on_turn_end, .arg = &grave};
+	worker_at_turn_end(worker, &hook);
 	worker_post(worker, bury, NULL);
 	worker_post(worker, visit, NULL);
 	worker_start(worker);
