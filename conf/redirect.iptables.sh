@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# redirect.nft for machines that have iptables only.
+# redirect.nft for machines that have iptables only: see there, also for what sidetrack.conf needs.
 #   redirect.iptables.sh start|stop
 # PROXY_PORT, DATABASE_PORT and PROXY_USER (the user that the proxy runs as) can be set in the environment.
 set -eu

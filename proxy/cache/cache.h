@@ -93,7 +93,6 @@ struct cache_answer {
 struct cache_op {
 	void (*done)(struct cache_op *op, const struct cache_answer *answer); /* answer is NULL for invalidations */
 	void *priv;           /* the cache's own, NULL when not under way */
-	uint64_t deadline_us;
 };
 
 /* Once the row of a key is known, and its shape not yet: a look-up will follow. */

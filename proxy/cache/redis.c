@@ -420,11 +420,13 @@ static void put_write(struct redis *r, enum cache_phase phase, struct gtid gtid)
 	resp_number(&r->out, phase == CACHE_BEFORE ? r->times.pending : r->times.margin);
 }
 
-/* While Redis is slow an invalidation is still written, but nobody waits for it. */
+/* While Redis is slow an invalidation is still written, but nobody waits for it; nor where an older reply is late: a
+ * write that has waited for its first invalidation in vain would wait as long again for its second. */
 static void expect_invalidation(struct redis *r, unsigned slot, struct cache_call *call)
 {
+	bool late = r->slow || link_overdue(r);
 	struct item *item = link_expect(r, ITEM_INVALIDATE, slot, NULL);
-	item->late = r->slow;
+	item->late = late;
 	if (item->late) {
 		r->slots[slot].unconfirmed++;
 	} else {

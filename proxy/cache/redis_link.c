@@ -118,6 +118,11 @@ static struct item *expect_until(struct redis *r, enum item_kind kind, unsigned 
 	return item;
 }
 
+bool link_overdue(struct redis *r)
+{
+	return r->head < r->tail && item_at(r, r->head)->late;
+}
+
 struct item *link_expect(struct redis *r, enum item_kind kind, unsigned slot, struct cache_call *call)
 {
 	return expect_until(r, kind, slot, call, now_us() + r->timeout);

@@ -86,6 +86,8 @@ void resp_number(struct buf *b, uint64_t n);
 
 /* The command just put has its place in the queue; its deadline is the timeout from now. */
 struct item *link_expect(struct redis *r, enum item_kind kind, unsigned slot, struct cache_call *call);
+/* Is an older reply late? Whatever is asked now is answered behind it. */
+bool link_overdue(struct redis *r);
 /* Handshake done. */
 void link_ready(struct redis *r);
 /* Takes one of an invalidation's commands off its count; true when it was the last: tell redis_hooks.invalidated. */

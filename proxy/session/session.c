@@ -414,19 +414,25 @@ void session_input(struct session *s)
 	if (s->in_input) /* the loop below is on the stack already and will see it */
 		return;
 	s->in_input = true;
-	while (s->conn.in.len > 0 && takes_input(s)) {
+	struct buf *in = &s->conn.in;
+	while (in->len > s->taken && takes_input(s)) {
 		/* The buffer may grow while a command runs (it does not: nothing reads meanwhile), but is consumed here
 		 * only after the command has copied what it needs. */
-		ssize_t used = take_all(s, buf_slice(&s->conn.in));
+		ssize_t used = take_all(s, slice_of(in->data + s->taken, in->len - s->taken));
 		if (used <= 0)
 			break;
-		buf_consume(&s->conn.in, (size_t)used);
+		s->taken += (size_t)used;
 	}
 	s->in_input = false;
 	if (s->step == SESSION_CLOSED)
 		return;
-	if (s->conn.in.len == 0 && s->conn.in.cap > 0)
-		buf_fini(&s->conn.in);
+	if (s->taken == in->len) {
+		buf_fini(in);
+		s->taken = 0;
+	} else if (s->taken > in->len / 2) { /* now and then, not for each small command of a long pipeline */
+		buf_consume(in, s->taken);
+		s->taken = 0;
+	}
 	if (s->half_closed) {
 		close_when_told_all(s);
 		return;

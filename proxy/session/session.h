@@ -176,6 +176,7 @@ struct session {
 	uint32_t offered, xoffered;  /* capabilities of the greeting */
 	bool half_closed;            /* the client has sent its last byte */
 	bool in_input;               /* session_input is on the stack */
+	size_t taken;                /* bytes of conn.in that were commands, from its front */
 	char host[46];               /* numeric, or "localhost" */
 	struct event deadline;       /* of the login */
 	struct identity *identity;   /* NULL until logged in */

@@ -29,7 +29,7 @@ static const char help[] =
 	"\n"
 	"Commands:\n"
 	"  status              servers, cache and routes at a glance\n"
-	"  explain \"SQL\"       where a statement would go, and why\n"
+	"  explain \"SQL\"       where a statement would go, and why (\"SERVICE name SQL\": in a service)\n"
 	"  cache               the cache, one line a rule\n"
 	"  cache flush RULE    drops what a rule has cached (all: what every rule has)\n"
 	"  drain SERVER        sends no new statements to a server\n"

@@ -11,7 +11,8 @@ run_packages="gcc make pkg-config
 	libevent-dev libhiredis-dev libssl-dev libmariadb-dev libsqlite3-dev libxxhash-dev libjansson-dev
 	mariadb-server-core mariadb-client-core redis-server php-cli php-mysql procps curl"
 test_packages="libcmocka-dev clang libclang-rt-14-dev valgrind strace haproxy mariadb-client python3 python3-pymysql
-	binutils musl-tools nftables iptables iproute2 libdbd-mysql-perl"
+	binutils musl-tools nftables iptables iproute2 util-linux libzstd-dev libdbd-mysql-perl libdbd-mariadb-perl
+	sysbench default-jre-headless libmariadb-java golang-go golang-github-go-sql-driver-mysql-dev"
 
 missing() { # PACKAGE...: prints those that are not installed
 	local p
