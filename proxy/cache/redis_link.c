@@ -48,6 +48,7 @@ static void arm_deadline(struct redis *r, uint64_t us)
 
 	timerfd_settime(r->deadline_fd, 0, &at, NULL);
 	r->deadline_armed = true;
+	r->deadline_at = now_us() + us;
 }
 
 static void disarm_deadline(struct redis *r)
@@ -98,6 +99,11 @@ static struct item *item_at(struct redis *r, uint64_t i)
 	return &r->item[i & (r->cap - 1)];
 }
 
+bool link_overdue(struct redis *r)
+{
+	return r->head < r->tail && item_at(r, r->head)->late;
+}
+
 static struct item *expect_until(struct redis *r, enum item_kind kind, unsigned slot, struct cache_call *call,
 				 uint64_t deadline)
 {
@@ -113,14 +119,9 @@ static struct item *expect_until(struct redis *r, enum item_kind kind, unsigned 
 	*item = (struct item){.kind = (uint8_t)kind, .slot = (uint8_t)slot, .call = call, .deadline = deadline};
 	if (r->tail - r->head == 1)
 		r->heard = now_us(); /* silence counts from the first question */
-	if (!r->deadline_armed)
+	if (!r->deadline_armed || r->deadline_at > deadline)
 		arm_deadline(r, r->timeout);
 	return item;
-}
-
-bool link_overdue(struct redis *r)
-{
-	return r->head < r->tail && item_at(r, r->head)->late;
 }
 
 struct item *link_expect(struct redis *r, enum item_kind kind, unsigned slot, struct cache_call *call)
@@ -365,7 +366,27 @@ static void send_ping(struct redis *r)
 	r->pinging = true;
 }
 
-/* Everything that is due goes on without Redis, and nothing more is asked until a probe is answered in time. */
+/* One late reply is this busy machine's scheduler; silence over several deadlines is Redis: nothing more is asked until
+ * a probe is answered in time. Looked at again when it is due, since perhaps nobody asks anything until then. */
+static void judge_silence(struct redis *r, uint64_t now)
+{
+	uint64_t due = r->heard + SILENT_TIMEOUTS * r->timeout;
+
+	if (r->state != LINK_READY || r->slow || !link_overdue(r))
+		return;
+	if (now < due) {
+		if (!r->deadline_armed)
+			arm_deadline(r, due - now);
+		return;
+	}
+	r->slow = true;
+	r->backoff = BACKOFF_MIN_US;
+	r->hooks.error(r->hooks.arg, STAT_ERR_STORE_TIMEOUT);
+	say_status(r, "it is slow");
+	arm(r->retry, r->backoff);
+}
+
+/* Everything that is due goes on without Redis. */
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
 	struct redis *r = arg;
@@ -390,15 +411,8 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 		if (item->kind == ITEM_INVALIDATE)
 			r->slots[item->slot].unconfirmed++;
 		give_up(item, &lookups, &invalidations);
-		/* One late reply is this busy machine's scheduler; silence over several deadlines is Redis. */
-		if (r->state == LINK_READY && !r->slow && now - r->heard >= SILENT_TIMEOUTS * r->timeout) {
-			r->slow = true;
-			r->backoff = BACKOFF_MIN_US;
-			r->hooks.error(r->hooks.arg, STAT_ERR_STORE_TIMEOUT);
-			say_status(r, "it is slow");
-			arm(r->retry, r->backoff);
-		}
 	}
+	judge_silence(r, now);
 	answer_given_up(r, lookups, invalidations);
 	if (r->state == LINK_READY)
 		redis_flush(r);

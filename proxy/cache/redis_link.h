@@ -60,6 +60,7 @@ struct redis {
 	const char *doomed; /* why the connection must go, once it is safe */
 	int deadline_fd;    /* a timerfd */
 	bool deadline_armed;
+	uint64_t deadline_at; /* when it is due */
 	uint64_t heard;     /* when the last reply came, or the queue began to fill */
 	uint64_t backoff;
 	bool slow, pinging; /* the breaker is open; its probe is under way */
