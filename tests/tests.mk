@@ -9,7 +9,7 @@ FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(OBJ)/fuzz/%)
 LINT := $(wildcard tests/lint/*.sh)
 INTEGRATION := $(wildcard tests/integration/test_*.py tests/integration/test_*.sh)
-THREADED := tests/integration/test_direct_equal.py $(wildcard tests/integration/test_coherence.py)
+THREADED := $(addprefix tests/integration/,test_direct_equal.py test_services.py test_coherence.py)
 export FUZZ_SECONDS
 
 SOAK_SECONDS ?= 3600
