@@ -16,37 +16,10 @@
 #include "base/config_table.h"
 #include "base/mem.h"
 #include "base/slice.h"
+#include "config_fixture.h"
 
-#define SERVER "[server.a]\naddress=10.0.0.1\n"
 #define B "[server.b]\naddress=10.0.0.2\n"
 #define SERVICE "[service.s]\nmatch=10.0.0.2\nservers=b\n"
-
-static struct buf reports;
-
-static void report(void *arg, const char *line)
-{
-	(void)arg;
-	buf_printf(&reports, "%s\n", line);
-}
-
-static const char *reported(void)
-{
-	buf_put_u8(&reports, 0);
-	reports.len--;
-	return (const char *)reports.data;
-}
-
-static struct config *load(const char *text, const struct config_options *options)
-{
-	static const struct config_options none = {.unresolved = true};
-	char *copy = xstrdup(text);
-
-	buf_clear(&reports);
-	struct config *c = config_load_text("f", copy, strlen(copy), false, options != NULL ? options : &none, report,
-					    NULL);
-	free(copy);
-	return c;
-}
 
 static struct config *load_good(const char *text)
 {
