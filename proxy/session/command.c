@@ -44,8 +44,8 @@ void command_classify(struct session *s, const char *schema)
 {
 	struct command *c = s->command;
 
-	sql_classify(c->text, c->text_mode, schema != NULL ? slice_str(schema) : slice_of(NULL, 0), s->pw->watch,
-		     s->pw->nwatch, &c->parsed);
+	sql_memo_classify(s->pw->memo, c->text, c->text_mode, schema != NULL ? slice_str(schema) : slice_of(NULL, 0),
+			  s->pw->watch, s->pw->nwatch, &c->parsed);
 }
 
 static void run_query(struct session *s)

@@ -66,6 +66,7 @@ static void watch_rules(struct proxy_worker *pw)
 	}
 	pw->nwatch = config->nrules;
 	pw->watched_since++;
+	sql_memo_clear(pw->memo);
 }
 
 /* Connections that are kept for what they know of a session's last statements are not kept for ever: LAST_INSERT_ID()
@@ -110,6 +111,7 @@ struct proxy *proxy_new(struct worker *const *workers, unsigned n, struct config
 		event_assign(&pw->linger_tick, pw->worker->base, -1, EV_PERSIST, on_linger_tick, pw);
 		cluster_init(&pw->cluster, pw->worker, p->nworkers, config);
 		pw->cache = cache_new(p->cache, pw->worker->base, config, pw->worker->stats);
+		pw->memo = sql_memo_new();
 		watch_rules(pw);
 		pw->turn_end = (struct worker_hook){.fn = on_turn_end, .arg = pw};
 		worker_at_turn_end(pw->worker, &pw->turn_end);
@@ -303,6 +305,7 @@ void proxy_free(struct proxy *p)
 		}
 		buf_fini(&pw->out);
 		buf_fini(&pw->made);
+		sql_memo_free(pw->memo);
 		free(pw);
 	}
 	cache_shared_free(p->cache);

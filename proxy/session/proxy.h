@@ -17,7 +17,7 @@
 #include "cluster/pool.h"
 #include "cluster/topology.h"
 #include "net/worker.h"
-#include "sql/classify.h"
+#include "sql/memo.h"
 
 struct session;
 struct command;
@@ -56,6 +56,7 @@ struct proxy_worker {
 	struct sql_watch watch[CONFIG_RULES];
 	unsigned nwatch;
 	unsigned watched_since; /* rises when that changes */
+	struct sql_memo *memo;
 	LIST_HEAD(, session) sessions;
 	TAILQ_HEAD(, session) wait_primary;
 	TAILQ_HEAD(, session) lingering; /* oldest first */

@@ -224,8 +224,11 @@ void digest_token(struct digest *d, const struct token *t)
 		return;
 	if (t->type == TOK_END)
 		return;
-	if (d->held_semicolon)
+	if (d->held_semicolon) {
 		put_char(d, ';');
+		if (d->fill >= DIGEST_BLOCK) /* nothing else may follow that looks: semicolons alone */
+			flush(d);
+	}
 	d->held_semicolon = t->type == ';';
 	if (d->held_semicolon)
 		return;

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "sql/classify.h"
+#include "../unit/same_stmt.h"
+#include "sql/memo.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -18,6 +19,33 @@ static void check(const struct sql_stmt *s)
 		  !(s->nkeys > 0 && (s->flags & (SQLF_UNREADABLE | SQLF_MULTI | SQLF_SUBQUERY)));
 	if (!ok)
 		abort();
+}
+
+/* The memo says what the classifier says: of this text, of one with another string in its quotes, and of this again. */
+static void remembered(struct slice text, unsigned mode, const struct sql_watch *watch, const struct sql_stmt *s)
+{
+	static struct sql_memo *memo;
+	static struct sql_stmt got, want;
+	static const char *const keys[] = {"", "x", "it`s \"* /*!50000 -- #", "longer than most of the keys before it"};
+	const uint8_t *quote = memchr(text.p, '\'', text.n);
+	const uint8_t *end = quote != NULL ? memchr(quote + 1, '\'', (size_t)(text.p + text.n - quote - 1)) : NULL;
+
+	if (memo == NULL)
+		memo = sql_memo_new();
+	sql_memo_classify(memo, text, mode, slice_str("app"), watch, 2, &got);
+	if (!same_stmt(&got, text, s, text))
+		abort();
+	for (unsigned i = 0; end != NULL && i < 4; i++) {
+		struct buf b = {0};
+		buf_put(&b, text.p, (size_t)(quote + 1 - text.p));
+		buf_put_str(&b, keys[i]);
+		buf_put(&b, end, (size_t)(text.p + text.n - end));
+		sql_memo_classify(memo, buf_slice(&b), mode, slice_str("app"), watch, 2, &got);
+		sql_classify(buf_slice(&b), mode, slice_str("app"), watch, 2, &want);
+		if (!same_stmt(&got, buf_slice(&b), &want, buf_slice(&b)))
+			abort();
+		buf_fini(&b);
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -37,6 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; i < s.nkeys; i++)
 		sql_literal_unescape(&s.keys[i], mode, out, sizeof(out));
 	sql_digest_text(text, mode, out, sizeof(out));
+	remembered(text, mode, watch, &s);
 	return 0;
 }
 

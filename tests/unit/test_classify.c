@@ -343,6 +343,10 @@ static void test_digest_long(void **state)
 		assert_int_equal(out[cap - 1], '\0');
 	}
 	assert_int_equal(sql_digest_text(buf_slice(&b), 0, out, 0), 0);
+	for (unsigned i = 0; i < 1000; i++) /* no token between them that would look whether the block is full */
+		buf_put_str(&b, i % 100 == 99 ? ";x" : ";");
+	classify(buf_slice(&b), 0, &stmt);
+	assert_true(stmt.flags & SQLF_MULTI);
 	buf_fini(&b);
 	buf_fini(&c);
 }
