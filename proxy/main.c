@@ -251,7 +251,9 @@ static void on_term(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	log_info("stopping: %d sessions end when their statement or transaction has", clients(d));
-	d->drain_until_us = topology_now_us() + (int64_t)d->config->drain_timeout_ms * 1000;
+	struct config *c = get_config(d);
+	d->drain_until_us = topology_now_us() + (int64_t)c->drain_timeout_ms * 1000;
+	config_unref(c);
 	front_close(d->front);
 	for (unsigned i = 0; i < d->ngroups; i++)
 		proxy_drain(d->proxies[i]);

@@ -29,6 +29,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	c->ending |= (what & EV_CLOSED) != 0;
+	bool knew = c->broken;
 	c->drained = false;
 	c->ops->readable(c);
 	/* What was left in the socket does not make it ready again: arming it anew does. */
@@ -36,6 +37,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		conn_read_off(c);
 		conn_read_on(c);
 	}
+	if (c->reading && c->broken && !knew) /* found out within the call */
+		event_active(&c->rd, EV_READ, 0);
 }
 
 /* Frees a buffer that has run empty: an idle connection owns none. */
@@ -295,6 +298,10 @@ static bool post(struct conn *c, const struct iovec *iov, int n)
 
 int conn_writev(struct conn *c, struct iovec *iov, int n)
 {
+	if (c->fd < 0) {
+		errno = EBADF;
+		return -1;
+	}
 	if (!c->broken && post(c, iov, n))
 		return 0;
 	if (!c->broken)

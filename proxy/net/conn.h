@@ -76,6 +76,12 @@ ssize_t conn_read(struct conn *c, void *p, size_t n);
  * to be gone (errno). The pieces may be changed by the call. */
 int conn_writev(struct conn *c, struct iovec *iov, int n);
 int conn_write(struct conn *c, const void *p, size_t n);
+/* More must come before anything is sent to this peer: has `readable` called until there is nothing, so that a reset
+ * that came with the last bytes is noticed too (it is told of together with them, and no otherwise than they are). */
+static inline void conn_read_again(struct conn *c)
+{
+	c->drained = false;
+}
 /* Sends what is in the outbox now: for who asks next whether all is out. */
 void conn_flush(struct conn *c);
 static inline size_t conn_queued(const struct conn *c)

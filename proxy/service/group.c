@@ -122,12 +122,12 @@ void group_watch(struct group *g)
 void group_unwatch(struct group *g)
 {
 	monitor_stop(g->monitor);
-	g->monitor = NULL;
 }
 
 void group_free(struct group *g)
 {
 	proxy_free(g->proxy);
+	monitor_free(g->monitor);
 	freshness_free(g->freshness);
 	topology_unref(g->topology);
 	if (g->catalog != NULL)
@@ -172,9 +172,10 @@ void group_reload(struct group *g, struct config *whole)
 	struct config *old = g->config;
 	g->config = view;
 	pthread_mutex_unlock(&g->lock);
+	/* What is known of cached tables is about the old rules, and so is what is being read just now. */
+	atomic_store(&g->proxy->catalog_needed, UINT64_MAX);
 	proxy_reload(g->proxy, view);
 	monitor_reload(g->monitor, view);
-	/* What is known of cached tables was about the old rules. */
 	atomic_store(&g->proxy->catalog_needed, monitor_catalog_request(g->monitor));
 	config_unref(old);
 }

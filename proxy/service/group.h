@@ -15,7 +15,7 @@ struct group;
 struct group *group_new(struct worker *const *workers, unsigned n, struct config *whole, int service,
 			void (*changed)(void *arg), void *arg);
 void group_watch(struct group *g); /* starts the monitor */
-/* Stops the monitor. Before proxy_end(), and the workers' end, and group_free(). */
+/* Stops the monitor; sessions may go on. Then come proxy_end(), the workers' end, and group_free(). */
 void group_unwatch(struct group *g);
 void group_free(struct group *g);
 

@@ -489,6 +489,11 @@ void monitor_stop(struct monitor *m)
 		server_leaves(m->watches[i]->server);
 		watch_end(m->watches[i]);
 	}
+	m->n = 0;
+}
+
+void monitor_free(struct monitor *m)
+{
 	close(m->cancel_fd);
 	topology_unref(m->published);
 	config_unref(m->config);

@@ -40,6 +40,9 @@ void monitor_poke(struct monitor *m, enum monitor_poke what);
  * know of everything before this call; one with at least that generation will be published, changed or not. Until then
  * the names that the DDL touched must be treated as in an incomplete catalog. Rate-limited inside; any thread. */
 uint64_t monitor_catalog_request(struct monitor *m);
-void monitor_stop(struct monitor *m); /* joins its threads: bounded by monitor_timeout */
+/* Joins its threads: bounded by monitor_timeout. Nothing is published any more; it may still be poked and asked for the
+ * catalog until monitor_free. */
+void monitor_stop(struct monitor *m);
+void monitor_free(struct monitor *m);
 
 #endif

@@ -105,10 +105,17 @@ static void forward(struct outgoing *o, const uint8_t *p, size_t n)
 	o->run_end = p + n;
 }
 
-/* Ends a packet that was built at the end of `made` from offset `from`. */
-static void forward_made(struct outgoing *o, size_t from)
+/* A packet is about to be built at the end of `made`: returns where. What was before it has its piece first, since that
+ * may be the one that sends them all, and `made` with them. */
+static size_t begin_made(struct outgoing *o)
 {
 	end_run(o);
+	return o->made.len;
+}
+
+/* It ends there. */
+static void forward_made(struct outgoing *o, size_t from)
+{
 	o->piece[o->n].p = NULL;
 	o->piece[o->n].off = from;
 	o->piece[o->n++].n = o->made.len - from;
@@ -328,7 +335,8 @@ static void emit_closing(struct outgoing *o, const uint8_t *packet, size_t whole
 	struct command *c = o->s->command;
 
 	if (ends && settle_holds(o->s)) {
-		end_run(o);
+		if (!made)
+			end_run(o);
 		buf_put(&c->held, made ? o->made.data + from : packet, made ? o->made.len - from : whole);
 		if (made)
 			o->made.len = from;
@@ -384,7 +392,7 @@ static int take_ok(struct outgoing *o, struct backend *b, enum result_part part,
 		emit_closing(o, packet, whole, false, 0, !more);
 		return 0;
 	}
-	size_t from = o->made.len;
+	size_t from = begin_made(o);
 	if (want_eof) {
 		reply_eof(&o->made, packet[3], ok.warnings, ok.status);
 	} else {
@@ -411,7 +419,7 @@ static void after_columns(struct outgoing *o, struct backend *b, unsigned seq)
 	 * the end of the rows will say, if that arrives in the same turn, else the best guess. */
 	bool call = s->command->shape == RESULT_SHAPE_QUERY && s->command->is_statement &&
 		    s->command->stmt->kind == SQL_CALL;
-	size_t from = o->made.len;
+	size_t from = begin_made(o);
 	reply_eof(&o->made, seq + 1, 0, s->status | (call ? STATUS_MORE_RESULTS : 0));
 	o->columns_status = s->command->shape == RESULT_SHAPE_QUERY ? from + 7 : 0;
 	forward_made(o, from);
@@ -472,7 +480,7 @@ static ssize_t take_packet(struct outgoing *o, struct backend *b, uint8_t *p, si
 	if (part == RESULT_ERR && c->sync_error.code == ER_OPTION_PREVENTS_STATEMENT &&
 	    (s->status & STATUS_IN_TRANS_READONLY)) {
 		/* The replica's read_only spoke before the transaction's own READ ONLY, which a primary would name. */
-		size_t from = o->made.len;
+		size_t from = begin_made(o);
 		reply_err(&o->made, p[3], ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, "25006",
 			  "Cannot execute statement in a READ ONLY transaction");
 		emit_closing(o, NULL, 0, true, from, true);
@@ -530,6 +538,7 @@ static bool finish_turn(struct outgoing *o, struct backend *b)
 		settle(s);
 		return false;
 	}
+	conn_read_again(&b->conn);
 	if (conn_queued(&s->conn) > HIGH_MARK) {
 		conn_read_off(&b->conn);
 		s->throttled = true;
@@ -640,6 +649,15 @@ void relay_retry(struct session *s, bool hold)
 	dispatch_again(s, server);
 }
 
+/* Not all of the command could be sent, so the server has not run it, whatever it is. */
+static bool was_not_sent(const struct session *s)
+{
+	const struct command *c = s->command;
+
+	return s->current->conn.broken && !c->forwarded && c->swallowed == 0 && !c->finished && !c->pings &&
+	       !(s->current == s->home && session_bound(s));
+}
+
 static bool may_run_again(const struct session *s)
 {
 	return s->command->retryable && !s->command->forwarded && !(s->current == s->home && session_bound(s));
@@ -654,7 +672,7 @@ void relay_server_down(struct session *s)
 void relay_lost(struct session *s, const char *why)
 {
 	struct command *c = s->command;
-	bool again = may_run_again(s);
+	bool again = may_run_again(s) || was_not_sent(s);
 	bool finished = c->finished;
 	int server = (int)c->server_id;
 

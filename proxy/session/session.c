@@ -441,9 +441,8 @@ void session_input(struct session *s)
 		conn_read_on(&s->conn);
 }
 
-static void on_client_readable(struct conn *conn)
+static void read_client(struct session *s, struct conn *conn)
 {
-	struct session *s = of_conn(conn);
 	uint8_t *scratch = s->pw->worker->scratch;
 	ssize_t n = conn_read(conn, scratch, WORKER_SCRATCH);
 
@@ -484,6 +483,15 @@ static void on_client_readable(struct conn *conn)
 		session_input(s);
 	else if (conn->in.len >= PIPELINE_MAX)
 		conn_read_off(conn);
+}
+
+static void on_client_readable(struct conn *conn)
+{
+	struct session *s = of_conn(conn);
+
+	read_client(s, conn);
+	if (s->step != SESSION_CLOSED && takes_input(s) && conn_queued(conn) == 0)
+		conn_read_again(conn);
 }
 
 static void on_client_drained(struct conn *conn)

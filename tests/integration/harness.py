@@ -19,8 +19,10 @@ Nothing waits a fixed time: wait_until() asks again until a generous limit.
 import inspect
 import os
 import random
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -343,12 +345,15 @@ class Proxy:
 
 
 class Relay:
-    """A TCP relay before a server, to misbehave as a network does: hold() bytes, cut() connections, refuse() new ones.
+    """A TCP relay before a server, to misbehave as a network does: hold() bytes, cut() connections, refuse() new ones,
+    and with reset_after = N the next answer ends after N bytes with a reset.
     Put relay.address into the proxy's configuration in place of the server's."""
 
     def __init__(self, port):
         self.target, self.pairs, self.lock = port, [], threading.Lock()
-        self.flowing, self.refusing = threading.Event(), False
+        self.flowing, self.answering, self.refusing = threading.Event(), threading.Event(), False
+        self.answering.set()
+        self.reset_after, self.dying, self.left = None, set(), threading.Event()
         self.flowing.set()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
@@ -370,30 +375,53 @@ class Relay:
             with self.lock:
                 self.pairs.append((client, server))
             for a, b in (client, server), (server, client):
-                threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+                threading.Thread(target=self._pump, args=(a, b, a is server), daemon=True).start()
 
-    def _pump(self, a, b):
+    def _pump(self, a, b, answers):
         try:
             while True:
-                data = a.recv(65536)
+                select.select([a], [], [])
                 self.flowing.wait()
+                if answers:  # before they are read: what comes while they are held goes on in one piece
+                    self.answering.wait()
+                data = a.recv(65536)
                 if not data:
                     break
+                if answers and self.reset_after is not None:
+                    return self._reset(a, b, data)
                 b.sendall(data)
-        except OSError:
+        except (OSError, ValueError):
             pass
+        if a in self.dying:
+            return self.left.set()
         for s in a, b:
             try:
                 s.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
 
+    def _reset(self, a, b, data):
+        self.dying.add(b)
+        b.shutdown(socket.SHUT_RD)  # the other pump lets go of it, so that close() is the end
+        self.left.wait(LIMIT)
+        self.left.clear()
+        b.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        b.sendall(data[:self.reset_after])
+        b.close()
+        self.reset_after = None
+        a.close()
+
     def hold(self):
         """Nothing gets through, nothing is closed: a silent server."""
         self.flowing.clear()
 
+    def hold_answers(self):
+        """The server is asked, and not heard."""
+        self.answering.clear()
+
     def release(self):
         self.flowing.set()
+        self.answering.set()
 
     def cut(self):
         """Ends every connection now."""

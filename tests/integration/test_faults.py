@@ -8,7 +8,7 @@ import time
 
 import pymysql
 
-from harness import LIMIT, Lab, Proxy, rows, run, value, wait_until
+from harness import LIMIT, Lab, Proxy, Relay, rows, run, value, wait_until
 
 READ = "SELECT title FROM articles WHERE id = 7"
 
@@ -434,6 +434,22 @@ def test_server_connection_killed_in_the_middle(lab, proxy):
     with proxy.connect() as c:
         rows(c, "UPDATE members SET name = 'free' WHERE id = 9")
         assert value(c, "SELECT name FROM members WHERE id = 9") == "free"
+
+
+def test_a_reset_behind_the_first_bytes_of_an_answer(lab):
+    """Both reach the proxy at once: nobody waits for the rest of that answer."""
+    with Relay(lab.primary.port) as relay, \
+            Proxy(lab, {"server.primary": {"address": relay.address}, "monitor": {"interval": "300ms"}}) as proxy:
+        for sql in ("SELECT /* sidetrack: primary */ 'x', 'y', 'z'", "DO 'not answered to the end'") * 10:
+            with wait_until(lambda: proxy.connect(read_timeout=10), "a login") as c:
+                relay.reset_after = 6  # bytes; perhaps of an answer to the monitor
+                try:
+                    rows(c, sql)
+                except (pymysql.MySQLError, OSError):
+                    pass
+        relay.reset_after = None
+        wait_until(lambda: proxy.metric("sidetrack_client_connections") == 0, "all sessions are gone")
+        wait_until(lambda: all(s["outstanding"] == "0" for s in proxy.admin("SELECT outstanding FROM servers")))
 
 
 # --- too few connections ---

@@ -7,7 +7,9 @@ import socket
 import struct
 import threading
 
-from harness import SIDETRACK, Lab, Proxy, rows, run, value, wait_until
+from pymysql.constants import CLIENT
+
+from harness import SIDETRACK, Lab, Proxy, Relay, rows, run, value, wait_until
 from wire import (CAPS, CHANGE_USER, CLOSE, DEPRECATE_EOF, EXECUTE, FETCH, FIELD_LIST, IN_TRANS, INIT_DB, LONG_DATA,
                   MORE_RESULTS, MULTI_STATEMENTS, PACKET_MAX, PING, PREPARE, QUERY, QUIT, RESET, RESET_CONNECTION,
                   SET_OPTION, SSL, STATISTICS, Ended, Refused, Wire, native, packets)
@@ -546,6 +548,22 @@ def test_procedures_with_several_results(lab, proxy):
 
 
 # --- prepared statements ---
+
+def test_many_results_in_one_piece(lab):
+    """The server's answers come all at once: runs of its bytes and packets made here, more than go out in one call."""
+    with Relay(lab.primary.port) as relay, Proxy(lab, {"server.primary": {"address": relay.address}}) as proxy:
+        for number in (10, 15, 16, 17, 63, 64, 65, 200):
+            with proxy.connect(client_flag=CLIENT.MULTI_STATEMENTS) as c, c.cursor() as cursor:
+                cursor.execute("SELECT /* sidetrack: primary */ 1")  # the connection is there
+                relay.hold_answers()
+                threading.Timer(0.3, relay.release).start()
+                # Its OK tells of the change, which is left out for the client: a packet that is made comes first.
+                cursor.execute("SET time_zone = '+01:00'" + "; SELECT 1, 'x'" * number)
+                got = 0
+                while cursor.nextset():
+                    got += cursor.fetchall() == ((1, "x"),)
+                assert got == number, (got, number)
+
 
 def test_prepared_statement_life(proxy):
     with Wire(proxy.port) as w:

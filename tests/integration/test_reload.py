@@ -155,6 +155,29 @@ def test_second_term_ends_at_once(lab):
         assert proxy.process.wait(LIMIT) == 0
 
 
+def test_second_term_in_the_middle_of_ddl(lab):
+    """What a session that is cut off still asks of the monitor finds it there."""
+    with Proxy(lab) as proxy:
+        c = proxy.connect()
+        ddl = threading.Thread(target=lambda: refused(c, "CREATE TABLE scratch.slow AS SELECT SLEEP(20) AS x"))
+        ddl.start()
+        wait_until(lambda: lab.primary.sql("SELECT 1 FROM information_schema.PROCESSLIST WHERE INFO LIKE 'CREATE%'"))
+        proxy.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "stopping:" in proxy.log())
+        proxy.process.send_signal(signal.SIGTERM)
+        assert proxy.process.wait(LIMIT) == 0, proxy.log()
+        ddl.join()
+    lab.primary.sql("DROP TABLE IF EXISTS scratch.slow")
+
+
+def refused(c, sql):
+    try:
+        rows(c, sql)
+    except (pymysql.MySQLError, OSError):
+        return True
+    return False
+
+
 def test_mistakes_keep_it_from_starting():
     for text, word in (("[proxy]\nlisten = 127.0.0.1:1\nmode = sideways\n[server.a]\naddress = 127.0.0.1:2\n", ":3:"),
                        ("[proxy]\nlisten 127.0.0.1:1\n", ":2:"), ("[what]\n", ":1:"), ("[server.a]\nrole = auto\n",

@@ -206,6 +206,7 @@ static void cmd_stop(char *rest)
 	int64_t began = topology_now_us();
 	pthread_mutex_unlock(&now.lock);
 	monitor_stop(monitor);
+	monitor_free(monitor);
 	pthread_mutex_lock(&now.lock);
 	monitor = NULL;
 	printf("done %lld", (long long)(topology_now_us() - began) / 1000);
@@ -253,8 +254,10 @@ int main(int argc, char **argv)
 	monitor = monitor_start(config, freshness, &sink);
 	while (monitor != NULL && getline(&line, &cap, stdin) > 0)
 		obey(line);
-	if (monitor != NULL)
+	if (monitor != NULL) {
 		monitor_stop(monitor);
+		monitor_free(monitor);
+	}
 	free(line);
 	topology_unref(now.topology);
 	accounts_unref(now.accounts);

@@ -488,6 +488,34 @@ static void nothing_is_left_in_the_socket(void **state)
 	assert_int_equal(last_read, 0);
 }
 
+/* What was sent before a reset is read first, and the reset comes with it in one go. */
+static void read_and_want_more(struct conn *c)
+{
+	char some[64];
+
+	readables++;
+	last_read = (int)conn_read(c, some, sizeof some);
+	if (last_read <= 0)
+		conn_read_off(c);
+	else
+		conn_read_again(c);
+}
+
+static void bytes_then_a_reset(void **state)
+{
+	static const struct conn_ops reader = {read_and_want_more, on_drained};
+
+	(void)state;
+	conn.ops = &reader;
+	assert_int_equal(conn_write(&conn, "unread", 6), 0);
+	assert_int_equal(send(peer, "abc", 3, 0), 3);
+	close(peer);
+	peer = -1;
+	conn_read_on(&conn);
+	wait_for(&readables, 2);
+	assert_true(last_read == -2 || last_read == 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, up, down)
 
 int main(void)
@@ -508,6 +536,7 @@ int main(void)
 		TEST(the_outbox_is_bounded),
 		TEST(a_peer_that_went_before_the_turns_end),
 		TEST(nothing_is_left_in_the_socket),
+		TEST(bytes_then_a_reset),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
