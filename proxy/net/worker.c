@@ -71,6 +71,7 @@ struct worker *worker_new(unsigned index)
 	outbox_init(&w->outbox);
 	/* Only this thread touches the base. */
 	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+	event_config_require_features(config, EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE); /* conn.c counts on them */
 	w->base = event_base_new_with_config(config);
 	event_config_free(config);
 	v->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
