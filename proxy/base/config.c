@@ -494,6 +494,25 @@ static void claim_server(struct loader *l, unsigned service, const char *name)
 		c->servers[i].service = (int)service;
 }
 
+/* The later one would never be asked. (That networks overlap is no mistake: the first in the file wins.) */
+static void check_matches(struct loader *l, unsigned service)
+{
+	const struct config_service *mine = &l->config->services[service];
+
+	for (unsigned other = 0; other < service; other++) {
+		const struct config_matches *m = &l->config->services[other].match;
+		for (unsigned i = 0; i < mine->match.n; i++)
+			for (unsigned k = 0; k < m->n; k++)
+				if (memcmp(&mine->match.at[i].net, &m->at[k].net, sizeof m->at[k].net) == 0 &&
+				    mine->match.at[i].port == m->at[k].port &&
+				    strcmp(mine->match.at[i].path, m->at[k].path) == 0)
+					complain(l, l->service_line[service],
+						 "[service.%s] match: a destination of [service.%s] again: expected it "
+						 "once",
+						 mine->name, l->config->services[other].name);
+	}
+}
+
 static void check_service(struct loader *l, unsigned service)
 {
 	const struct config_service *s = &l->config->services[service];
@@ -502,6 +521,7 @@ static void check_service(struct loader *l, unsigned service)
 
 	for (char *x = strtok_r(copy, ", \t", &save); x != NULL; x = strtok_r(NULL, ", \t", &save), n++)
 		claim_server(l, service, x);
+	check_matches(l, service);
 	if (s->servers != NULL && n == 0) /* and without the key there was a complaint */
 		complain(l, l->service_line[service], "[service.%s] servers: expected X of a [server.X]", s->name);
 	if (s->monitor_password != NULL && s->monitor_user == NULL)

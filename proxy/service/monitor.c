@@ -120,7 +120,7 @@ int monitor_connect(struct monitor *m, struct link *l, const struct addr *addres
 static bool is_bad_news(const char *kind)
 {
 	static const char *const words[] = {"down",       "no_primary", "two_primaries", "failed",
-					    "incomplete", "rewound",    "diverged"};
+					    "incomplete", "rewound",    "diverged",   "foreign"};
 
 	for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
 		if (strstr(kind, words[i]) != NULL)
@@ -220,6 +220,8 @@ static const char *why_of(const struct monitor *m, const struct watch *w)
 		return "not checked yet";
 	if (!w->up)
 		return w->why;
+	if (w->role == ROLE_UNKNOWN && w->seen.foreign)
+		return "it replicates from a server of another group";
 	if (w->role == ROLE_UNKNOWN)
 		return m->primary_up ? "writable, but another server is the primary" : "neither writable nor a replica";
 	if (w->role == ROLE_REPLICA && w->diverged)

@@ -52,6 +52,8 @@ enum server_role monitor_role(const struct watch *w, const struct watch *primary
 {
 	if (w == primary)
 		return ROLE_PRIMARY;
+	if (w->seen.foreign) /* whatever its positions say: two groups may well number alike */
+		return ROLE_UNKNOWN;
 	if (w->config.role == CONFIG_ROLE_REPLICA)
 		return ROLE_REPLICA;
 	if (!w->seen_once)

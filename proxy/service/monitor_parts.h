@@ -32,6 +32,7 @@ struct known {
 /* What one check saw. */
 struct observation {
 	bool read_only, replicates, io_running, sql_running;
+	bool foreign; /* it replicates from a server that the configuration has in another group */
 	bool has_gtid; /* a MariaDB: positions could be read */
 	bool skip_name_resolve;
 	uint8_t collation;

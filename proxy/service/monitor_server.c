@@ -84,14 +84,32 @@ static const char *named_field(MYSQL_RES *res, MYSQL_ROW row, const char *name)
 	return "";
 }
 
+/* Is that a server which the whole configuration has, and this group has not? */
+static bool is_another_groups(const struct config *group, const char *host, const char *port)
+{
+	const struct config *whole = group->whole;
+
+	for (unsigned i = 0; whole != NULL && i < whole->nservers; i++) {
+		const struct config_server *s = &whole->servers[i];
+		char number[8];
+		bool mine = false;
+		for (unsigned k = 0; k < group->nservers; k++)
+			mine |= strcmp(group->servers[k].name, s->name) == 0;
+		snprintf(number, sizeof number, "%u", s->address.port);
+		if (!mine && strcasecmp(s->address.host, host) == 0 && strcmp(number, port) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* With several masters, replication runs when each does. Denied: the role comes from read_only alone. */
-static int ask_replication(struct link *l, unsigned timeout_ms, struct observation *o)
+static int ask_replication(struct link *l, const struct config *group, unsigned timeout_ms, struct observation *o)
 {
 	MYSQL_RES *res = link_ask(l, "SHOW ALL SLAVES STATUS", timeout_ms);
 	MYSQL_ROW row;
 
 	o->replicates = false;
-	o->io_running = o->sql_running = false;
+	o->io_running = o->sql_running = o->foreign = false;
 	if (res == NULL)
 		return l->my != NULL ? 0 : -1;
 	while ((row = mysql_fetch_row(res)) != NULL) {
@@ -100,6 +118,8 @@ static int ask_replication(struct link *l, unsigned timeout_ms, struct observati
 		o->io_running = io && (o->io_running || !o->replicates);
 		o->sql_running = sql && (o->sql_running || !o->replicates);
 		o->replicates = true;
+		o->foreign |= is_another_groups(group, named_field(res, row, "Master_Host"),
+						named_field(res, row, "Master_Port"));
 	}
 	mysql_free_result(res);
 	return 0;
@@ -114,20 +134,30 @@ static enum verdict verdict_of(const struct link *l)
 }
 
 /* A link that somebody killed says nothing about the server: one new connection is tried before it counts. */
-static enum verdict ask(struct watch *w, struct link *l, struct observation *o)
+static enum verdict ask_as(struct watch *w, struct link *l, const struct config *group, struct observation *o)
 {
-	unsigned timeout_ms = monitor_timeout_ms(w->m);
+	unsigned timeout_ms = (unsigned)group->monitor_timeout_ms;
 
 	for (int tries = l->my != NULL ? 2 : 1; tries > 0; tries--) {
 		if (l->my == NULL && monitor_connect(w->m, l, &w->config.address) != 0)
 			return verdict_of(l);
 		if (ask_basics(l, timeout_ms, o) == 0 && ask_positions(l, timeout_ms, o) == 0 &&
-		    ask_replication(l, timeout_ms, o) == 0)
+		    ask_replication(l, group, timeout_ms, o) == 0)
 			return CHECK_GOOD;
 		if (l->late)
 			break; /* it hangs; a second wait would only double the delay */
 	}
 	return CHECK_FAILED;
+}
+
+static enum verdict ask(struct watch *w, struct link *l, struct observation *o)
+{
+	pthread_mutex_lock(&w->m->lock);
+	struct config *group = config_ref(w->m->config);
+	pthread_mutex_unlock(&w->m->lock);
+	enum verdict verdict = ask_as(w, l, group, o);
+	config_unref(group);
+	return verdict;
 }
 
 /* A worker saw a connection fail: it is left alone until two checks that began later went well. */
@@ -148,6 +178,9 @@ static void take_good(struct watch *w, const struct observation *o, unsigned fai
 {
 	bool rebuilt = w->seen_once && !gtid_pos_covers_pos(&o->slave, &w->seen.slave);
 
+	if (o->foreign && !w->seen.foreign)
+		monitor_event(w->m, "foreign_source", w->config.name,
+			      "it replicates from a server of another group of this configuration: not used");
 	w->seen = *o;
 	if (rebuilt) {
 		monitor_event(w->m, "position_reset", w->config.name, "its GTID position went backwards");

@@ -93,9 +93,9 @@ static int pick_replica(struct session *s)
 		c->reason = ROUTE_FENCE;
 		return -1;
 	}
-	/* Without a primary, replicas stay readable that were fresh when it was last heard; but the cache's exactness
-	 * rests on proofs that are newer than any fence of another proxy's that has run out. */
-	if (pw->cluster.topology != NULL && pw->cluster.topology->primary < 0 && c->stmt->watched != 0) {
+	/* Without a primary, replicas stay readable that were fresh when it was last heard; but the exactness of a
+	 * cache that other proxies share rests on proofs that are newer than any fence of theirs that has run out. */
+	if (pw->cluster.topology != NULL && pw->cluster.topology->primary < 0 && lookup_others_write(s)) {
 		c->reason = ROUTE_NO_REPLICA;
 		return -1;
 	}

@@ -116,6 +116,10 @@ static int pick(const struct explain_world *w, const struct sql_stmt *stmt, cons
 	}
 	if (stmt->ntables == 0 && !(stmt->flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC)))
 		need.ignore_freshness = true;
+	if (w->topology->primary < 0 && stmt->watched != 0 && w->config->store_redis && w->config->mode == MODE_CACHE) {
+		*reason = ROUTE_NO_REPLICA; /* as pick_replica() in dispatch.c */
+		return -1;
+	}
 	return route_pick(w->topology, w->freshness, &need, 0, topology_now_us(), reason);
 }
 

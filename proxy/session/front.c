@@ -303,6 +303,12 @@ static void believe(struct session *s, const struct proxy_header *h)
 	go_over(s, s->pw->proxy->groups[service + 1]);
 }
 
+bool front_looks_like_header(struct slice data)
+{
+	return (data.n >= 6 && memcmp(data.p, "PROXY ", 6) == 0) ||
+	       (data.n >= 8 && memcmp(data.p, "\r\n\r\n\0\r\nQ", 8) == 0);
+}
+
 ssize_t front_header(struct session *s, struct slice data, bool *more)
 {
 	struct proxy_header h;
@@ -317,7 +323,8 @@ ssize_t front_header(struct session *s, struct slice data, bool *more)
 		believe(s, &h);
 	} else if (must) {
 		stats_error(s->pw->worker->stats, STAT_ERR_CLIENT_PROTOCOL);
-		log_warn("session %u (%s): not a PROXY protocol header, which this listener expects", s->id, s->host);
+		log_warn("session %u (%s): not a PROXY protocol header, or a malformed one: this listener expects one",
+			 s->id, s->host);
 		session_close(s, "no PROXY protocol header");
 		return -1;
 	}

@@ -72,9 +72,11 @@ static bool well_formed(const struct cache_answer *a)
 
 /* Does a read of the statement's tables need the store to be exact? Other proxies on it write them too, and only its
  * fences tell; where they cannot be asked for, the primary answers. */
-static bool others_may_write(const struct session *s)
+bool lookup_others_write(const struct session *s)
 {
-	return s->pw->cluster.config->store_redis && s->command->stmt->watched != 0;
+	const struct config *config = s->pw->cluster.config;
+
+	return config->store_redis && config->mode == MODE_CACHE && s->command->stmt->watched != 0;
 }
 
 static void on_found(struct cache_op *op, const struct cache_answer *a)
@@ -91,7 +93,7 @@ static void on_found(struct cache_op *op, const struct cache_answer *a)
 	stats_cache(stats, rule, a->verdict == CACHE_OFF ? STAT_BYPASS : STAT_MISS);
 	c->found = *a;
 	c->found.data = NULL;
-	c->found.fence_primary |= a->verdict == CACHE_OFF && others_may_write(s);
+	c->found.fence_primary |= a->verdict == CACHE_OFF && lookup_others_write(s);
 	c->leased = a->verdict == CACHE_LEASE;
 	dispatch_route(s);
 }
@@ -120,7 +122,7 @@ bool lookup_try(struct session *s)
 	    c->stmt->scope == SQL_SCOPE_NONE || c->code == COM_STMT_PREPARE)
 		return false;
 	if (c->stmt->hint != SQL_HINT_NONE || (c->stmt->flags & SQLF_MULTI) || s->pinned || catalog == NULL) {
-		c->found.fence_primary = (s->pinned || catalog == NULL) && others_may_write(s);
+		c->found.fence_primary = (s->pinned || catalog == NULL) && lookup_others_write(s);
 		return bypass(s);
 	}
 	if (c->ps != NULL)

@@ -134,6 +134,8 @@ static void on_login_deadline(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	stats_error(s->pw->worker->stats, STAT_ERR_TIMEOUT);
+	if (s->header == HEADER_MUST)
+		log_warn("session %u (%s): no PROXY protocol header came within login_timeout", s->id, s->host);
 	session_close(s, s->identity == NULL ? "login took too long" : "a command too large took too long");
 }
 
@@ -361,6 +363,11 @@ static void refuse_packet(struct session *s, struct slice data)
 	uint64_t ms = s->pw->cluster.config->login_timeout_ms;
 	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
 
+	if (s->step != SESSION_IDLE && front_looks_like_header(data)) {
+		say_and_close(s, 1, ER_HANDSHAKE_ERROR, "A PROXY protocol header that is malformed, or not accepted "
+							"here from this client (see proxy_protocol_networks)");
+		return;
+	}
 	if (s->step != SESSION_IDLE || get_u24(data.p) == 0 || data.p[3] != 0) {
 		say_and_close(s, 1, ER_HANDSHAKE_ERROR, "Malformed packet");
 		return;

@@ -225,10 +225,10 @@ static int do_status(MYSQL *m, char **args)
 		       " WHERE section = 'proxy' AND key IN ('listen', 'mode', 'consistency')"},
 		{"Servers", "SELECT name, address, role, state, weight, lag_ms, connections_active AS active,"
 			    " connections_idle AS idle, outstanding,"
-			    " CASE drained WHEN 1 THEN 'drained ' ELSE '' END || why AS note FROM servers"},
+			    " CASE drained WHEN 1 THEN 'drained ' ELSE '' END || why AS note, service FROM servers"},
 		{"Cache", "SELECT rule, table_name, store, hits, misses,"
 			  " CASE WHEN hits + misses > 0 THEN round(100.0 * hits / (hits + misses), 1) END"
-			  " AS hit_percent, bypasses, invalidations, entries, bytes FROM cache"},
+			  " AS hit_percent, bypasses, invalidations, entries, bytes, service FROM cache"},
 		{"Routes", "SELECT server, reason, count,"
 			   " round(100.0 * count / (SELECT sum(count) FROM routes), 1) AS percent, text"
 			   " FROM routes ORDER BY reason NOT LIKE 'would_move%', count DESC LIMIT 40"},

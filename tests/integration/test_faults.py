@@ -210,6 +210,27 @@ def primary_killed(lab):
         assert not load.errors, load.errors[:5]
 
 
+def test_cached_tables_are_read_without_a_primary(lab):
+    """In the memory store nobody else's writes count: replicas that were fresh go on serving these tables too."""
+    token = lab.primary.sql("SELECT token FROM app.access_token WHERE expires_at > NOW() + INTERVAL 1 HOUR")[0][0]
+    lookup = "SELECT member_id FROM access_token WHERE token = '%s' AND expires_at > NOW()" % token
+    with Proxy(lab, {"cache": {"store": "memory"}, "proxy": {"primary_wait": "1s"}}) as proxy:
+        with proxy.connect() as c:
+            want = rows(c, lookup)
+        lab.sync()
+        wait_serves(proxy, *[r.name for r in lab.replicas])
+        lab.primary.down()
+        try:
+            wait_until(lambda: "no_primary" in proxy.log())
+            with proxy.connect() as c:
+                for sql in (lookup, lookup.replace("SELECT", "/* sidetrack: no-cache */ SELECT", 1)):
+                    assert rows(c, sql) == want, sql
+                assert value(c, "SELECT COUNT(*) FROM access_token") > 0
+        finally:
+            lab.primary.up()
+        wait_until(lambda: "primary_back" in proxy.log())
+
+
 def test_writes_wait_for_the_primary(lab):
     with Proxy(lab, {"proxy": {"primary_wait": "%ds" % LIMIT}}) as proxy:
         with proxy.connect() as c:

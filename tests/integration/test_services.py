@@ -250,6 +250,7 @@ def test_listeners_for_headers_only(first, second):
         wait_until(lambda: refused(port, v2(("10.1.2.3", 1), WANTED)), "headers are not believed any more")
         assert "proxy_protocol_networks" in two.proxy.log()
         assert refused(two.proxy.port, v2(("10.1.2.3", 1), WANTED))
+        assert "A PROXY protocol header that is malformed, or not accepted" in two.proxy.log()
         with two.proxy.connect() as c:
             assert where(c) == first.primary.port
 
@@ -278,6 +279,23 @@ def test_reload(two):
     assert proxy.reload({"service.more": None,
                          "service.orders": {"match": "10.9.9.9:3306, [fd09::9]:3306, /run/legacy.sock"}})
     wait_until(lambda: not moved())
+
+
+def test_a_replica_of_the_other_group_is_not_used(two):
+    """Its name was forgotten in the service's list, so it is the default group's; both groups may number alike."""
+    proxy = two.proxy
+    assert proxy.reload({"service.orders": {"servers": "orders1"}})
+    try:
+        wait_until(lambda: "foreign_source" in proxy.log(), "it is noticed")
+        wait_until(lambda: {s["name"]: s["role"] for s in proxy.admin("SELECT * FROM servers")}["orders2"] == "unknown")
+        before = proxy.metric("sidetrack_statements_total", server="orders2")
+        for _ in range(20):
+            with proxy.connect() as c:
+                rows(c, "SELECT title FROM articles WHERE id = 7")
+        assert proxy.metric("sidetrack_statements_total", server="orders2") == before
+    finally:
+        assert proxy.reload({"service.orders": {"servers": "orders1, orders2"}})
+    wait_until(lambda: {s["name"]: s["role"] for s in proxy.admin("SELECT * FROM servers")}["orders2"] == "replica")
 
 
 def test_the_shim_says_where_to(two):

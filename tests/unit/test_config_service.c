@@ -363,6 +363,8 @@ static const struct {
 	 "f:5: [service.s] servers: b is in [service.s] already: expected a server once\n"},
 	{SERVER B SERVICE "[service.t]\nmatch=h\nservers=b\n",
 	 "f:8: [service.t] servers: b is in [service.s] already: expected a server once\n"},
+	{SERVER B "[server.c]\naddress=10.0.0.3\n" SERVICE "[service.t]\nmatch=10.9.9.9:1, 10.0.0.2\nservers=c\n",
+	 "f:10: [service.t] match: a destination of [service.s] again: expected it once\n"},
 	{SERVER "[service.s]\nmatch=h\nservers=a\n",
 	 "f: no servers but those of services: expected at least one [server.X] that no service names\n"},
 	{SERVER "role=primary\n" B "role=primary\n[server.c]\naddress=c\nrole=primary\n[service.s]\nmatch=h\n"
