@@ -503,9 +503,7 @@ static void check_matches(struct loader *l, unsigned service)
 		const struct config_matches *m = &l->config->services[other].match;
 		for (unsigned i = 0; i < mine->match.n; i++)
 			for (unsigned k = 0; k < m->n; k++)
-				if (memcmp(&mine->match.at[i].net, &m->at[k].net, sizeof m->at[k].net) == 0 &&
-				    mine->match.at[i].port == m->at[k].port &&
-				    strcmp(mine->match.at[i].path, m->at[k].path) == 0)
+				if (config_match_same(&mine->match.at[i], &m->at[k]))
 					complain(l, l->service_line[service],
 						 "[service.%s] match: a destination of [service.%s] again: expected it "
 						 "once",

@@ -60,6 +60,8 @@ enum { CONFIG_WHY = 320, CONFIG_TEXT = 1600 };
 /* Parses `value` into the option's field of `at` (a struct config, config_server, ... as the section says). Returns 0,
  * or -1 with what was expected in why; the field is then unspecified but safe to free. */
 int config_value_set(const struct config_option *o, void *at, const char *value, bool resolve, char why[CONFIG_WHY]);
+/* Are these the same destination, as written? */
+bool config_match_same(const struct config_match *a, const struct config_match *b);
 /* The value as a user would write it; secrets as "***", "" where there is none. */
 void config_value_print(const struct config_option *o, const void *at, char text[CONFIG_TEXT]);
 

@@ -342,14 +342,17 @@ static void print_nets(const struct config_option *o, const void *field, char te
 
 /* --- Destinations ----------------------------------------------------------------------------------------------- */
 
+bool config_match_same(const struct config_match *a, const struct config_match *b)
+{
+	return a->port == b->port && a->net.bits == b->net.bits &&
+	       memcmp(a->net.ip, b->net.ip, sizeof a->net.ip) == 0 && strcmp(a->path, b->path) == 0;
+}
+
 static int add_match(struct config_matches *list, const struct config_match *m, char why[CONFIG_WHY])
 {
-	for (unsigned i = 0; i < list->n; i++) {
-		const struct config_match *have = &list->at[i];
-		if (have->port == m->port && have->net.bits == m->net.bits &&
-		    memcmp(have->net.ip, m->net.ip, sizeof m->net.ip) == 0 && strcmp(have->path, m->path) == 0)
+	for (unsigned i = 0; i < list->n; i++)
+		if (config_match_same(&list->at[i], m))
 			return 0; /* look-ups say things twice */
-	}
 	if (list->n == CONFIG_MATCHES)
 		return fail(why, "at most %d destinations, each address of a name counted", CONFIG_MATCHES);
 	list->at[list->n++] = *m;

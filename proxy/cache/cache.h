@@ -55,6 +55,10 @@ unsigned cache_rule_changes(const struct config *config, const struct catalog *c
 			    bool all, unsigned text_mode, const struct cache_params *params, struct cache_change *out,
 			    unsigned max);
 
+/* Do writes of other proxies, which share the store, count for a read of this statement's tables? Then it needs the
+ * store, or the primary, to be exact. */
+bool cache_rule_shared(const struct config *config, const struct sql_stmt *stmt);
+
 /* --- Operations --------------------------------------------------------------------------------------------------- */
 
 struct cache;

@@ -235,3 +235,8 @@ unsigned cache_rule_changes(const struct config *config, const struct catalog *c
 	}
 	return n;
 }
+
+bool cache_rule_shared(const struct config *config, const struct sql_stmt *stmt)
+{
+	return config->store_redis && config->mode == MODE_CACHE && stmt->watched != 0;
+}

@@ -268,3 +268,8 @@ ssize_t proxy_header_parse(struct slice data, struct proxy_header *out)
 		return 0;
 	return data.p[0] == signature[0] ? parse_v2(data, out) : parse_v1(data, out);
 }
+
+bool proxy_header_begins(struct slice data)
+{
+	return begins(data, "PROXY ", 6) == 1 || begins(data, signature, 8) == 1;
+}

@@ -39,5 +39,7 @@ struct proxy_header {
  * skipped unseen, for it is not said where addresses end in it; of all other TLVs the lengths have to add up, and a
  * checksum (CRC32C, once at most) has to be right. */
 ssize_t proxy_header_parse(struct slice data, struct proxy_header *out);
+/* Do these bytes begin as a header does, good or not? For messages. */
+bool proxy_header_begins(struct slice data);
 
 #endif

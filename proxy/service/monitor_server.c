@@ -88,15 +88,13 @@ static const char *named_field(MYSQL_RES *res, MYSQL_ROW row, const char *name)
 static bool is_another_groups(const struct config *group, const char *host, const char *port)
 {
 	const struct config *whole = group->whole;
+	int own = group->nservers > 0 ? group->servers[0].service : -1;
 
 	for (unsigned i = 0; whole != NULL && i < whole->nservers; i++) {
 		const struct config_server *s = &whole->servers[i];
-		char number[8];
-		bool mine = false;
-		for (unsigned k = 0; k < group->nservers; k++)
-			mine |= strcmp(group->servers[k].name, s->name) == 0;
+		char number[16];
 		snprintf(number, sizeof number, "%u", s->address.port);
-		if (!mine && strcasecmp(s->address.host, host) == 0 && strcmp(number, port) == 0)
+		if (s->service != own && strcasecmp(s->address.host, host) == 0 && strcmp(number, port) == 0)
 			return true;
 	}
 	return false;

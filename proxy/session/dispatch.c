@@ -95,7 +95,8 @@ static int pick_replica(struct session *s)
 	}
 	/* Without a primary, replicas stay readable that were fresh when it was last heard; but the exactness of a
 	 * cache that other proxies share rests on proofs that are newer than any fence of theirs that has run out. */
-	if (pw->cluster.topology != NULL && pw->cluster.topology->primary < 0 && lookup_others_write(s)) {
+	if (pw->cluster.topology != NULL && pw->cluster.topology->primary < 0 &&
+	    cache_rule_shared(pw->cluster.config, c->stmt)) {
 		c->reason = ROUTE_NO_REPLICA;
 		return -1;
 	}

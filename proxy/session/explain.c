@@ -116,7 +116,7 @@ static int pick(const struct explain_world *w, const struct sql_stmt *stmt, cons
 	}
 	if (stmt->ntables == 0 && !(stmt->flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC)))
 		need.ignore_freshness = true;
-	if (w->topology->primary < 0 && stmt->watched != 0 && w->config->store_redis && w->config->mode == MODE_CACHE) {
+	if (w->topology->primary < 0 && cache_rule_shared(w->config, stmt)) {
 		*reason = ROUTE_NO_REPLICA; /* as pick_replica() in dispatch.c */
 		return -1;
 	}

@@ -303,12 +303,6 @@ static void believe(struct session *s, const struct proxy_header *h)
 	go_over(s, s->pw->proxy->groups[service + 1]);
 }
 
-bool front_looks_like_header(struct slice data)
-{
-	return (data.n >= 6 && memcmp(data.p, "PROXY ", 6) == 0) ||
-	       (data.n >= 8 && memcmp(data.p, "\r\n\r\n\0\r\nQ", 8) == 0);
-}
-
 ssize_t front_header(struct session *s, struct slice data, bool *more)
 {
 	struct proxy_header h;

@@ -37,7 +37,5 @@ enum header { HEADER_NEVER, HEADER_MAY, HEADER_MUST };
 /* The first bytes of a session that may, or must, begin with a PROXY header. Returns how many were the header's (none,
  * when the client begins otherwise, and may), 0 with *more set when more must come, or -1: the session is closed. */
 ssize_t front_header(struct session *s, struct slice data, bool *more);
-/* Do these bytes begin as a PROXY header does, good or not? For messages. */
-bool front_looks_like_header(struct slice data);
 
 #endif

@@ -70,15 +70,6 @@ static bool well_formed(const struct cache_answer *a)
 	return true;
 }
 
-/* Does a read of the statement's tables need the store to be exact? Other proxies on it write them too, and only its
- * fences tell; where they cannot be asked for, the primary answers. */
-bool lookup_others_write(const struct session *s)
-{
-	const struct config *config = s->pw->cluster.config;
-
-	return config->store_redis && config->mode == MODE_CACHE && s->command->stmt->watched != 0;
-}
-
 static void on_found(struct cache_op *op, const struct cache_answer *a)
 {
 	struct command *c = (struct command *)((char *)op - offsetof(struct command, op));
@@ -93,7 +84,7 @@ static void on_found(struct cache_op *op, const struct cache_answer *a)
 	stats_cache(stats, rule, a->verdict == CACHE_OFF ? STAT_BYPASS : STAT_MISS);
 	c->found = *a;
 	c->found.data = NULL;
-	c->found.fence_primary |= a->verdict == CACHE_OFF && lookup_others_write(s);
+	c->found.fence_primary |= a->verdict == CACHE_OFF && cache_rule_shared(s->pw->cluster.config, c->stmt);
 	c->leased = a->verdict == CACHE_LEASE;
 	dispatch_route(s);
 }
@@ -122,7 +113,7 @@ bool lookup_try(struct session *s)
 	    c->stmt->scope == SQL_SCOPE_NONE || c->code == COM_STMT_PREPARE)
 		return false;
 	if (c->stmt->hint != SQL_HINT_NONE || (c->stmt->flags & SQLF_MULTI) || s->pinned || catalog == NULL) {
-		c->found.fence_primary = (s->pinned || catalog == NULL) && lookup_others_write(s);
+		c->found.fence_primary = (s->pinned || catalog == NULL) && cache_rule_shared(config, c->stmt);
 		return bypass(s);
 	}
 	if (c->ps != NULL)

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/proxy_header.h"
 
 enum { PIPELINE_MAX = 1 << 20, /* bytes of later commands read ahead while one is in flight */
        ANSWERS_MAX = 1 << 18,  /* bytes of answers that the client has not taken yet */
@@ -363,7 +364,7 @@ static void refuse_packet(struct session *s, struct slice data)
 	uint64_t ms = s->pw->cluster.config->login_timeout_ms;
 	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
 
-	if (s->step != SESSION_IDLE && front_looks_like_header(data)) {
+	if (s->step != SESSION_IDLE && proxy_header_begins(data)) {
 		say_and_close(s, 1, ER_HANDSHAKE_ERROR, "A PROXY protocol header that is malformed, or not accepted "
 							"here from this client (see proxy_protocol_networks)");
 		return;

@@ -255,8 +255,6 @@ void effects_catalog_changed(struct proxy *p);
 /* lookup.c: both return false when there is nothing to wait for; else dispatch_route follows, or the answer. */
 bool lookup_try(struct session *s);   /* a read: is the answer cached? */
 bool lookup_fence(struct session *s); /* a write, or what may commit writes: fence its keys first */
-/* Does a read of the statement's tables need the store to be exact, since other proxies on it write them too? */
-bool lookup_others_write(const struct session *s);
 void lookup_put_expiry_query(struct session *s, struct buf *out);
 void command_swallow(struct command *c, enum swallow what, int times); /* a reply to come that is not the client's */
 

@@ -40,4 +40,18 @@ static struct config *load(const char *text, const struct config_options *option
 	return c;
 }
 
+/* Texts, and all that is said of each. */
+struct mistake {
+	const char *text, *want;
+};
+
+static void check_mistakes(const struct mistake *mistakes, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		assert_null(load(mistakes[i].text, NULL));
+		if (strcmp(reported(), mistakes[i].want) != 0)
+			fail_msg("%s\n got: %s\nwant: %s", mistakes[i].text, reported(), mistakes[i].want);
+	}
+}
+
 #endif

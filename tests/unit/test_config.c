@@ -173,9 +173,7 @@ static void options_override_the_file(void **state)
 
 /* --- Mistakes: each text loads as NULL, and says exactly this ----------------------------------------------- */
 
-static const struct {
-	const char *text, *want;
-} mistakes[] = {
+static const struct mistake mistakes[] = {
 	{"", "f: no servers: expected --primary ADDR, or [server.X] sections with an address in the file\n"},
 	{SERVER "[proxy]\nworkrs = 2\n", "f:4: unknown key \"workrs\" in [proxy]: did you mean \"workers\"?\n"},
 	{SERVER "[proxy]\nttl = 2\n", "f:4: unknown key \"ttl\" in [proxy]: it belongs in [cache.X]\n"},
@@ -255,11 +253,7 @@ static const struct {
 static void mistakes_name_their_line(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < sizeof mistakes / sizeof *mistakes; i++) {
-		assert_null(load(mistakes[i].text, NULL));
-		if (strcmp(reported(), mistakes[i].want) != 0)
-			fail_msg("%s\n got: %s\nwant: %s", mistakes[i].text, reported(), mistakes[i].want);
-	}
+	check_mistakes(mistakes, sizeof mistakes / sizeof *mistakes);
 }
 
 static void mistakes_on_the_command_line(void **state)

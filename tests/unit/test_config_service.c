@@ -341,9 +341,7 @@ static void names_are_looked_up(void **state)
 
 #define TABLE "\ntable=d.t\nkey=k\n"
 
-static const struct {
-	const char *text, *want;
-} mistakes[] = {
+static const struct mistake mistakes[] = {
 	{SERVER "[service.s]\n", "f:3: [service.s] has no match: expected match = host:port\n"
 				 "f:3: [service.s] has no servers: expected servers = X, of a [server.X]\n"},
 	{SERVER "[service]\n", "f:3: [service] needs a name: expected [service.X]\n"},
@@ -387,11 +385,7 @@ static const struct {
 static void mistakes_name_their_line(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < sizeof mistakes / sizeof *mistakes; i++) {
-		assert_null(load(mistakes[i].text, NULL));
-		if (strcmp(reported(), mistakes[i].want) != 0)
-			fail_msg("%s\n got: %s\nwant: %s", mistakes[i].text, reported(), mistakes[i].want);
-	}
+	check_mistakes(mistakes, sizeof mistakes / sizeof *mistakes);
 }
 
 static void at_most_so_many_services(void **state)
