@@ -87,9 +87,8 @@ struct cache_answer {
 	size_t len;
 	uint64_t lease;
 	/* With LEASE and READ: what a server must have for the answer to be right. */
-	bool fence_primary;   /* a write is under way or its GTID is unknown: the primary only */
+	bool fence_primary;   /* a write is under way, its GTID unknown, or fences are lost: the primary only */
 	struct gtid fence;    /* else not none: a replica that covers it, or the primary */
-	bool fill_primary;    /* with LEASE: fill only what the primary answered (the store may lose fences) */
 };
 
 /* One operation under way, embedded in the session. The callback runs exactly once, perhaps before cache_lookup or

@@ -153,7 +153,10 @@ static void got_info(struct redis *r, const redisReply *reply)
 		r->doomed = "another Redis answers";
 	memcpy(r->run_id, run_id, sizeof r->run_id);
 	r->run_id[RUN_ID] = 0;
-	r->may_evict = strcmp(limit, "0") != 0 && strcmp(policy, "noeviction") != 0;
+	bool evicts = strcmp(limit, "0") != 0 && strcmp(policy, "noeviction") != 0;
+	if (evicts || r->may_evict)
+		r->doubt_until = link_now_us() + (r->times.pending + r->times.margin) * 1000;
+	r->may_evict = evicts;
 }
 
 static void got_script(struct redis *r, const struct item *item, const redisReply *reply)
@@ -207,7 +210,7 @@ static void got_look(struct redis *r, const struct item *item, const redisReply 
 {
 	static const enum store_found kinds[] = {STORE_OFF, STORE_HIT, STORE_LEASE, STORE_BUSY, STORE_READ};
 	struct cache_call *call = item->call;
-	struct cache_answer answer = {.fill_primary = r->may_evict};
+	struct cache_answer answer = {0};
 	bool array = reply->type == REDIS_REPLY_ARRAY && reply->elements >= 2;
 	uint64_t kind = array ? reply_number(reply->element[0]) : 0;
 	if (!call) /* a lease that nobody waits for any more ends by itself */
@@ -221,7 +224,7 @@ static void got_look(struct redis *r, const struct item *item, const redisReply 
 		else
 			answer_off(r, call);
 	} else if (reply->elements == 5) {
-		answer.fence_primary = reply_number(reply->element[1]) != 0;
+		answer.fence_primary = reply_number(reply->element[1]) != 0 || link_now_us() < r->doubt_until;
 		answer.fence.domain = (uint32_t)reply_number(reply->element[2]);
 		answer.fence.server = (uint32_t)reply_number(reply->element[3]);
 		answer.fence.seq = reply_number(reply->element[4]);

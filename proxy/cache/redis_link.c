@@ -28,7 +28,7 @@ static const char *const script_text[SCRIPTS] = {
 	SCRIPT_LOOK, SCRIPT_FILL, SCRIPT_ABANDON, SCRIPT_DROP, SCRIPT_WHOLE
 };
 
-static uint64_t now_us(void)
+uint64_t link_now_us(void)
 {
 	struct timespec ts;
 	clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -48,7 +48,7 @@ static void arm_deadline(struct redis *r, uint64_t us)
 
 	timerfd_settime(r->deadline_fd, 0, &at, NULL);
 	r->deadline_armed = true;
-	r->deadline_at = now_us() + us;
+	r->deadline_at = link_now_us() + us;
 }
 
 static void disarm_deadline(struct redis *r)
@@ -118,7 +118,7 @@ static struct item *expect_until(struct redis *r, enum item_kind kind, unsigned 
 	struct item *item = item_at(r, r->tail++);
 	*item = (struct item){.kind = (uint8_t)kind, .slot = (uint8_t)slot, .call = call, .deadline = deadline};
 	if (r->tail - r->head == 1)
-		r->heard = now_us(); /* silence counts from the first question */
+		r->heard = link_now_us(); /* silence counts from the first question */
 	if (!r->deadline_armed || r->deadline_at > deadline)
 		arm_deadline(r, r->timeout);
 	return item;
@@ -126,7 +126,7 @@ static struct item *expect_until(struct redis *r, enum item_kind kind, unsigned 
 
 struct item *link_expect(struct redis *r, enum item_kind kind, unsigned slot, struct cache_call *call)
 {
-	return expect_until(r, kind, slot, call, now_us() + r->timeout);
+	return expect_until(r, kind, slot, call, link_now_us() + r->timeout);
 }
 
 static void answer_off(struct redis *r, struct cache_call *call)
@@ -240,7 +240,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg);
 
 static void hello(struct redis *r)
 {
-	uint64_t deadline = now_us() + HELLO_US;
+	uint64_t deadline = link_now_us() + HELLO_US;
 	r->state = LINK_HELLO;
 	r->reader = redisReaderCreate();
 	event_add(r->readable, NULL);
@@ -350,7 +350,7 @@ void link_ready(struct redis *r)
 	disarm_deadline(r); /* it stood for the handshake's */
 	arm(r->tick, TICK_US);
 	log_info("redis %s: connected%s", r->addr.text,
-		 r->may_evict ? "; it may evict keys, so entries are filled from the primary only" : "");
+		 r->may_evict ? "; it may evict fences, so what is not cached is read on the primary" : "");
 	say_status(r, NULL);
 	redis_settle_all(r);
 	redis_open_all(r);
@@ -391,7 +391,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
 	struct redis *r = arg;
 	struct cache_call *lookups = NULL, *invalidations = NULL;
-	uint64_t now = now_us(), times;
+	uint64_t now = link_now_us(), times;
 
 	(void)what;
 	if (read(fd, &times, sizeof times) < 0)
@@ -431,7 +431,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
 		link_lost(r, "no answer to the handshake");
 		return;
 	}
-	if (r->head < r->tail && now_us() > item_at(r, r->head)->deadline + DEAD_US) {
+	if (r->head < r->tail && link_now_us() > item_at(r, r->head)->deadline + DEAD_US) {
 		link_lost(r, "no answer");
 		return;
 	}
@@ -474,7 +474,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 static bool take_replies(struct redis *r)
 {
 	void *reply;
-	uint64_t now = now_us();
+	uint64_t now = link_now_us();
 	r->reading = true;
 	while (!r->doomed && redisReaderGetReply(r->reader, &reply) == REDIS_OK && reply) {
 		if (r->head == r->tail) {

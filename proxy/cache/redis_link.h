@@ -72,6 +72,7 @@ struct redis {
 
 	char run_id[RUN_ID + 1], writer[17], sha[SCRIPTS][41];
 	bool may_evict;
+	uint64_t doubt_until; /* no fence means nothing until then: Redis may have evicted one that would still stand */
 	uint64_t identity, counter;
 	uint64_t batch, asked[CACHE_SLOTS]; /* the batch in which a slot's epoch was asked for */
 	bool has_epoch[CACHE_SLOTS], settling[CACHE_SLOTS];
@@ -80,6 +81,7 @@ struct redis {
 
 /* --- redis_link.c ------------------------------------------------------------------------------------------------- */
 
+uint64_t link_now_us(void); /* monotonic */
 void resp_count(struct buf *b, char sigil, size_t n); /* "*3", "$5" */
 void resp_bulk(struct buf *b, const void *p, size_t n);
 void resp_word(struct buf *b, const char *s);

@@ -221,7 +221,7 @@ static void fill(struct session *s)
 	const struct config_rule *rule = &s->pw->cluster.config->rules[c->key.rule];
 	uint64_t ttl = c->result.rows > 0 ? rule->ttl_ms : rule->negative_ttl_ms;
 	bool good = !c->failed && c->warnings == 0 && c->expiry_ms != -2 &&
-		    (!c->found.fill_primary || !c->to_replica) && c->nfill_status > 0;
+		    (!c->found.fence_primary || !c->to_replica) && c->nfill_status > 0;
 
 	if (!c->leased)
 		return;

@@ -93,7 +93,7 @@ static inline void model_start_read(struct model *w, struct model_client *c)
 
 static inline void model_read(struct model *w, struct model_client *c)
 {
-	bool primary = c->answer.fence_primary || c->answer.fill_primary || model_rnd(4) == 0;
+	bool primary = c->answer.fence_primary || model_rnd(4) == 0;
 	c->value = primary ? w->committed[c->row] : model_replica(w, c->row, c->answer.fence.seq);
 	assert_true(c->value >= c->must_see); /* a miss is as exact as a hit: the answer told the fence */
 	c->step = c->step == MODEL_READING ? MODEL_IDLE : MODEL_FILLING;
