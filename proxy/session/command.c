@@ -119,7 +119,7 @@ static void run_reset(struct session *s)
 
 	s->want.schema = NULL; /* the schema stays, as at a server */
 	prepared_free_all(s);
-	settle_drop_home(s);
+	home_drop(s);
 	track_reset(s);
 	state_set_schema(&s->want, schema != NULL ? slice_str(schema) : slice_of(NULL, 0));
 	free(schema);

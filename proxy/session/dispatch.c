@@ -16,6 +16,12 @@ static void acquire(struct session *s, unsigned index);
 
 /* --- the way of a statement --------------------------------------------------------------------------------------- */
 
+/* Transactions begin where what only one connection knows is, and that is a primary's. */
+static bool source_at_primary(const struct session *s)
+{
+	return s->home != NULL || s->insert_id_dirty || s->unproved;
+}
+
 void dispatch_statement(struct session *s)
 {
 	struct command *c = s->command;
@@ -32,14 +38,20 @@ void dispatch_statement(struct session *s)
 	c->expiry_ms = -1;
 	effects_ddl_begins(c);
 	c->want = route_wants(c->stmt, &facts, effects_catalog(s));
+	if (s->reader != NULL) {
+		facts.in_transaction = false;
+		c->alone = route_wants(c->stmt, &facts, effects_catalog(s));
+	}
 	/* Until one server connection of this kind has logged in, nobody knows how the server reads quotes. */
 	if (c->want.target == TARGET_REPLICA && s->identity->login_status == 0)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_STATE_UNKNOWN};
 	/* The session's state is in a connection of the primary's already: one more transaction goes there too. */
-	if (c->stmt->kind == SQL_BEGIN_RO && s->home != NULL && (!s->linger || s->insert_id_dirty))
+	if (c->stmt->kind == SQL_BEGIN_RO && source_at_primary(s))
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
-	if (s->sticky)
+	if (s->sticky && c->want.target != TARGET_LAST)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
+	if ((c->stmt->flags & SQLF_DIAG || c->stmt->kind == SQL_SHOW_DIAG) && diag_answers(s))
+		return;
 	if (c->want.target == TARGET_REPLICA && lookup_try(s))
 		return;
 	if (c->want.target == TARGET_PRIMARY && lookup_fence(s))
@@ -122,52 +134,47 @@ static int any_replica(struct session *s)
 			  &c->reason);
 }
 
-static void use_home(struct session *s)
+/* In a READ ONLY transaction at a replica: what only reads goes on there, and so does what the transaction refuses
+ * anyway, or what ends it. Whatever is about the session's own state is the primary's, in a transaction of its own. */
+static bool reader_runs(const struct session *s)
 {
-	settle_end_linger(s);
-	s->current = s->home;
-	s->command->server_id = s->home->pool->server->id;
-	dispatch_send(s);
-}
+	const struct command *c = s->command;
 
-/* The server connection that the session keeps only for its diagnostics goes back, unless this statement wants it.
- * Returns true when the statement runs there. */
-static bool use_lingering(struct session *s, int index)
-{
-	struct command *c = s->command;
-	bool same = index >= 0 && s->pw->cluster.topology->views[index].server == s->home->pool->server;
-
-	if (same) {
-		use_home(s);
+	if (!c->is_statement)
+		return c->code == COM_INIT_DB || c->code == COM_FIELD_LIST;
+	if (c->code == COM_STMT_PREPARE)
 		return true;
+	if (c->stmt->flags & (SQLF_UNREADABLE | SQLF_USER_VAR_SET | SQLF_LOCK_FUNC))
+		return false;
+	switch (c->stmt->kind) {
+	case SQL_SELECT:
+		return c->alone.target == TARGET_REPLICA;
+	case SQL_INSERT:
+	case SQL_REPLACE:
+	case SQL_UPDATE:
+	case SQL_DELETE:
+	case SQL_COMMIT:
+	case SQL_ROLLBACK:
+		return s->home == NULL;
+	case SQL_EMPTY:
+	case SQL_SHOW:
+	case SQL_USE:
+		return true;
+	default:
+		return false;
 	}
-	bool another_primary = index >= 0 && !c->to_replica; /* a switch: LAST_INSERT_ID() stays behind */
-	if (!s->insert_id_dirty || another_primary) {
-		settle_end_linger(s);
-		s->insert_id_dirty = false;
-		backend_put(&s->home);
-	}
-	return false;
 }
 
-static void wait_for_primary(struct session *s);
-
-void dispatch_route(struct session *s)
+/* Which server runs the statement; -1: none can now. */
+static int choose(struct session *s)
 {
 	struct command *c = s->command;
 	const struct topology *t = s->pw->cluster.topology;
 	int index = -1;
 
-	c->reason = c->want.reason;
-	c->to_replica = false;
-	if (s->home != NULL && !s->linger &&
-	    (session_in_transaction(s) || s->locks || s->next_transaction || s->sticky)) {
-		use_home(s);
-		return;
-	}
 	if (c->want.target == TARGET_REPLICA)
 		index = pick_replica(s);
-	else if (c->want.target == TARGET_LAST && (s->home == NULL || s->linger))
+	else if (c->want.target == TARGET_LAST && s->home == NULL)
 		index = view_of_server(t, s->last_server);
 	if (index >= 0 && t->views[index].role != ROLE_PRIMARY)
 		c->to_replica = true;
@@ -176,12 +183,49 @@ void dispatch_route(struct session *s)
 		index = t->primary;
 	if (index < 0 && c->pings)
 		c->to_replica = (index = any_replica(s)) >= 0;
-	if (s->home != NULL && s->linger && use_lingering(s, index))
-		return;
-	if (s->home != NULL && !c->to_replica) {
-		use_home(s);
+	return index;
+}
+
+static bool is_at(const struct session *s, const struct backend *b, int index)
+{
+	return b != NULL && index >= 0 && s->pw->cluster.topology->views[index].server == b->pool->server;
+}
+
+static void wait_for_primary(struct session *s);
+
+void dispatch_route(struct session *s)
+{
+	struct command *c = s->command;
+
+	c->reason = c->want.reason;
+	c->to_replica = false;
+	if (c->answered_by != NULL) {
+		home_use(s, c->answered_by);
 		return;
 	}
+	if (s->reader != NULL && reader_runs(s)) {
+		home_use(s, s->reader);
+		return;
+	}
+	if (s->home != NULL && (session_in_transaction(s) || s->locks || s->next_transaction || s->sticky)) {
+		home_use(s, s->home);
+		return;
+	}
+	int index = choose(s);
+	if (home_must_ask(s) && !(s->home != NULL ? !c->to_replica : is_at(s, s->witness, index))) {
+		home_ask(s);
+		return;
+	}
+	if (s->home != NULL && !c->to_replica) {
+		home_use(s, s->home);
+		return;
+	}
+	if (is_at(s, s->witness, index)) {
+		home_use(s, s->witness);
+		return;
+	}
+	if (s->witness != NULL && s->home == NULL && index >= 0 && !c->to_replica)
+		home_forget_witness(s); /* another primary than the one that knows LAST_INSERT_ID() */
 	if (index < 0) {
 		wait_for_primary(s);
 		return;
@@ -305,8 +349,9 @@ static void ask_for_lingering(struct session *s, const struct pool *pool)
 	if (pool == NULL || pool->nconnecting >= pool->nwaiting)
 		return;
 	TAILQ_FOREACH(other, &s->pw->lingering, linger_link) {
-		if (other->home->pool == pool && !other->linger_diagnostics && other->step == SESSION_IDLE) {
-			settle_give_up_linger(other);
+		if (other->witness->pool == pool && other->diag.list_at != other->witness &&
+		    other->step == SESSION_IDLE) {
+			home_give_up(other);
 			return;
 		}
 	}
@@ -330,6 +375,7 @@ static void acquire(struct session *s, unsigned index)
 		return;
 	}
 	s->step = SESSION_ACQUIRE;
+	home_spare_witness(s); /* nobody who waits holds what others may wait for */
 	command_timer(c, cluster->config->pool_wait_ms, on_pool_wait);
 	ask_for_lingering(s, c->wait.pool);
 }
@@ -376,6 +422,12 @@ static bool needs_insert_id(const struct command *c)
 	       c->stmt->kind == SQL_DO;
 }
 
+/* BEGIN ends the transaction that is open, and so needs none. */
+static bool ends_no_transaction(const struct command *c)
+{
+	return !c->is_statement || (c->stmt->kind != SQL_BEGIN && c->stmt->kind != SQL_BEGIN_RO);
+}
+
 /* Puts the connection into the wanted state. Returns false when it cannot be brought there. */
 static bool put_state(struct session *s, struct buf *out, const struct state *want)
 {
@@ -389,6 +441,11 @@ static bool put_state(struct session *s, struct buf *out, const struct state *wa
 
 	if (n < 0)
 		return false;
+	if (s->reader != NULL && b != s->reader && b != s->home && ends_no_transaction(c)) {
+		static const char begin[] = "START TRANSACTION READ ONLY"; /* what the client believes to be in */
+		session_put_query(out, begin, sizeof begin - 1);
+		n++;
+	}
 	c->syncing = n > 0 ? want : NULL;
 	command_swallow(c, SWALLOW_STATE, n);
 	if (needs_insert_id(c) && b->last_insert_id != s->last_insert_id && !s->insert_id_dirty) {
@@ -413,7 +470,7 @@ static void replace_backend(struct session *s)
 		return;
 	}
 	/* A schema can be left only by a new login: not even a reset does. */
-	backend_close(relay_detach(s), false, "a session without a schema needs another");
+	backend_close(home_detach(s), false, "a session without a schema needs another");
 	s->step = SESSION_ACQUIRE;
 	dispatch_route(s);
 }

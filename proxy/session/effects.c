@@ -97,6 +97,14 @@ bool effects_names_writes(struct session *s, uint64_t *slots, unsigned *n)
 	return *n > 0;
 }
 
+bool effects_spread(const struct command *c)
+{
+	uint64_t slots[SQL_TABLES];
+	unsigned n;
+
+	return !effects_names_writes(c->session, slots, &n);
+}
+
 bool effects_may_write(const struct command *c)
 {
 	if (!c->is_statement)

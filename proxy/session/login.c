@@ -320,7 +320,7 @@ void login_change_user(struct session *s, struct slice payload)
 		s->collation = l.collation;
 	name_login(s, &l);
 	prepared_free_all(s);
-	settle_drop_home(s); /* the old user's transaction, locks and state end */
+	home_drop(s); /* the old user's transaction, locks and state end */
 	c->code = COM_CHANGE_USER;
 	if (speaks_native(&l))
 		check(s, l.user, l.answer, 0);

@@ -80,11 +80,11 @@ static void on_linger_tick(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	while (s != NULL) {
-		int64_t limit =
-			!s->linger_diagnostics || s->home->pool->nwaiting > 0 ? LINGER_US : LINGER_DIAGNOSTICS_US;
-		bool due = s->step == SESSION_IDLE && now - s->linger_since >= limit;
+		bool list = s->diag.list_at == s->witness && s->witness->pool->nwaiting == 0;
+		int64_t limit = list ? LINGER_DIAGNOSTICS_US : LINGER_US;
+		bool due = s->step == SESSION_IDLE && now - s->witness_since >= limit;
 		if (due)
-			settle_give_up_linger(s); /* wakes who waits, and so may end any session: begin again */
+			home_give_up(s); /* wakes who waits, and so may end any session: begin again */
 		s = due ? TAILQ_FIRST(&pw->lingering) : TAILQ_NEXT(s, linger_link);
 	}
 	if (TAILQ_EMPTY(&pw->lingering))

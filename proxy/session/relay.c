@@ -189,21 +189,8 @@ static void swallow_row(struct session *s, struct slice row)
 		take_expiry(c, row);
 	else if (c->swallow[c->swallowed] == SWALLOW_INSERT_ID)
 		s->last_insert_id = s->current->last_insert_id = (uint64_t)number(rd_lenenc_bytes(&r));
-}
-
-/* The connection that ran the command is the session's no longer: the caller puts it back or closes it. */
-struct backend *relay_detach(struct session *s)
-{
-	struct backend *b = s->current;
-
-	if (s->home == b)
-		settle_forget_home(s); /* it was kept, or had lingered */
-	s->current = NULL;
-	s->throttled = false;
-	if (s->command->sent_any)
-		atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
-	s->command->sent_any = false;
-	return b;
+	else if (c->swallow[c->swallowed] == SWALLOW_VARIABLES)
+		track_asked(s, s->current, row);
 }
 
 /* What prepares a read failed at a replica, which may lag: the primary decides. The read itself may have gone along in
@@ -214,7 +201,7 @@ static void unsynced(struct session *s)
 	int server = (int)c->server_id;
 
 	c->primary_decides = true;
-	backend_close(relay_detach(s), false, "it could not be brought into the session's state");
+	backend_close(home_detach(s), false, "it could not be brought into the session's state");
 	dispatch_again(s, server);
 }
 
@@ -223,8 +210,8 @@ static bool swallowed_all(struct session *s)
 {
 	struct command *c = s->command;
 
-	if (c->swallow[c->swallowed - 1] == SWALLOW_INSERT_ID) {
-		settle_insert_id(s);
+	if (c->asking) {
+		home_asked(s);
 		return false;
 	}
 	if (c->sync_failed && c->retryable) {
@@ -269,6 +256,8 @@ static int swallow_packet(struct session *s, struct backend *b, struct slice pay
 		}
 		if (what == SWALLOW_EXPIRY)
 			c->expiry_ms = -2; /* it may not be asked: it is not cached either */
+		if (what == SWALLOW_VARIABLES)
+			s->pinned = s->sticky = true; /* unknown for good: all that follows belongs there */
 		break;
 	case RESULT_OK:
 		if (ok_parse(payload, true, &ok) < 0)
@@ -368,6 +357,11 @@ static int take_ok(struct outgoing *o, struct backend *b, enum result_part part,
 	s->status = ok.status & ~(unsigned)(STATUS_MORE_RESULTS | STATUS_STATE_CHANGED | STATUS_CURSOR_EXISTS |
 					    STATUS_LAST_ROW_SENT);
 	c->warnings = ok.warnings;
+	c->row_count = part == RESULT_OK ? (int64_t)ok.affected : -1;
+	if (part == RESULT_ROWS_END) {
+		c->sent_rows = c->result.rows - c->rows_before;
+		c->rows_before = c->result.rows;
+	}
 	if (part == RESULT_OK) {
 		c->affected += ok.affected;
 		if (ok.insert_id != 0)
@@ -609,7 +603,7 @@ static void on_readable(struct backend *b)
 	if (s->step != SESSION_RELAY || b != s->current) {
 		/* A kept connection that is closed, or speaks out of turn, while its client thinks or a replica
 		 * answers. */
-		settle_home_lost(s, b);
+		home_lost(s, b);
 		return;
 	}
 	if (n <= 0) {
@@ -637,7 +631,7 @@ void relay_client_drained(struct session *s)
 void relay_retry(struct session *s, bool hold)
 {
 	struct command *c = s->command;
-	struct backend *b = relay_detach(s);
+	struct backend *b = home_detach(s);
 	int server = (int)c->server_id;
 
 	backend_put(&b);
@@ -655,12 +649,12 @@ static bool was_not_sent(const struct session *s)
 	const struct command *c = s->command;
 
 	return s->current->conn.broken && !c->forwarded && c->swallowed == 0 && !c->finished && !c->pings &&
-	       !(s->current == s->home && session_bound(s));
+	       !session_keeps(s, s->current);
 }
 
 static bool may_run_again(const struct session *s)
 {
-	return s->command->retryable && !s->command->forwarded && !(s->current == s->home && session_bound(s));
+	return s->command->retryable && !s->command->forwarded && !session_keeps(s, s->current);
 }
 
 void relay_server_down(struct session *s)
@@ -676,7 +670,7 @@ void relay_lost(struct session *s, const char *why)
 	bool finished = c->finished;
 	int server = (int)c->server_id;
 
-	backend_close(relay_detach(s), true, why);
+	backend_close(home_detach(s), true, why);
 	s->pw->proxy->services.poke(s->pw->proxy->services.arg, PROXY_POKE_SERVERS);
 	if (finished) { /* only LAST_INSERT_ID() is lost with it */
 		session_idle(s);

@@ -212,7 +212,6 @@ void session_close(struct session *s, const char *why)
 	if (s->step == SESSION_WAIT)
 		TAILQ_REMOVE(&pw->wait_primary, s, wait_link);
 	bool mid_reply = s->step == SESSION_RELAY;
-	settle_end_linger(s);
 	s->step = SESSION_CLOSED;
 	event_del(&s->deadline);
 	conn_close(&s->conn);
@@ -220,18 +219,9 @@ void session_close(struct session *s, const char *why)
 		settle_unknown(s);
 	else
 		settle_unsent(s);
-	/* A connection in the middle of a reply cannot be used again; one that holds a transaction or state is reset.
-	 */
-	if (s->current != NULL && (mid_reply || s->current != s->home)) {
-		if (s->home == s->current)
-			s->home = NULL;
-		if (s->command != NULL && s->command->sent_any)
-			atomic_fetch_sub_explicit(&s->current->pool->server->outstanding, 1, memory_order_relaxed);
-		backend_close(s->current, false, "its client left in the middle of a reply");
-	}
-	s->current = NULL;
+	home_close(s, mid_reply);
 	command_free(s);
-	settle_drop_home(s);
+	home_drop(s);
 	if (s->identity != NULL)
 		identity_put(&pw->cluster, &s->identity);
 	LIST_REMOVE(s, link);
@@ -373,7 +363,7 @@ static void refuse_packet(struct session *s, struct slice data)
 		say_and_close(s, 1, ER_HANDSHAKE_ERROR, "Malformed packet");
 		return;
 	}
-	settle_drop_home(s);
+	home_drop(s);
 	s->discarded = xcalloc(1, sizeof *s->discarded);
 	event_add(&s->deadline, &tv);
 	discard(s, data.p, data.n);

@@ -12,7 +12,9 @@
  *   lookup.c    the cache's part: look-up, fences
  *   dispatch.c  from a statement to a server connection: route, acquire, send
  *   relay.c     the reply, on its way to the client
- *   settle.c    the reply has ended: state, freshness, invalidation, fill, the connection's way back
+ *   settle.c    the reply has ended: state, freshness, invalidation, fill
+ *   home.c      the connections that a session keeps, and their way back
+ *   diag.c      what the last statement left behind: ROW_COUNT(), FOUND_ROWS(), warnings
  *   prepared.c  prepared statements
  *   track.c     what OK packets say of the session's state
  *   session.c   life, input, the driver
@@ -33,6 +35,7 @@
 #include "mysql/reply.h"
 #include "session/front.h"
 #include "session/proxy.h"
+#include "sql/question.h"
 
 enum { SESSION_MAGIC = 0x5e5510e1 };
 
@@ -65,8 +68,19 @@ struct touched {
 	bool committed;               /* the server said so, or may have: the changes are owed to the store */
 };
 
+/* What the session's last statement left behind, as far as its reply and its text tell (diag.c). */
+struct diag {
+	struct sql_numbers n;
+	bool found_known;  /* n.found_rows is right */
+	bool list_known;   /* n.warnings and n.errors are */
+	const struct backend *knower;  /* the kept connection that ran it; NULL: none does, and n is all there is */
+	const struct backend *list_at; /* the one that has the texts of the warnings; NULL: there are none, or they are
+					* lost */
+	bool list_lost;
+};
+
 /* Which of a backend's replies are not the client's. */
-enum swallow { SWALLOW_STATE, SWALLOW_EXPIRY, SWALLOW_PREPARE, SWALLOW_INSERT_ID };
+enum swallow { SWALLOW_STATE, SWALLOW_EXPIRY, SWALLOW_PREPARE, SWALLOW_INSERT_ID, SWALLOW_VARIABLES };
 
 /* A command in flight. Lent to a session while it is not idle: idle clients own none. */
 struct command {
@@ -87,6 +101,10 @@ struct command {
 
 	/* where to */
 	struct route_want want;
+	struct route_want alone;    /* what it would be outside of the transaction that a replica has */
+	bool clear_first;           /* the connection's list of warnings may be another session's */
+	bool begun;                 /* the READ ONLY transaction was begun at the primary, too */
+	struct backend *answered_by; /* it asks about the last statement: the kept connection that knows */
 	enum route_reason reason;
 	uint64_t tables[SQL_TABLES];
 	unsigned ntables;           /* 0: any table */
@@ -129,6 +147,8 @@ struct command {
 	bool finished;              /* the client's answer is complete */
 	bool accounted;             /* what it wrote is in session.touched, or settled */
 	uint64_t affected, insert_id;
+	int64_t row_count;          /* of the last result: what an OK says, -1 for rows */
+	uint64_t sent_rows, rows_before; /* of the last result, and of those before it */
 	unsigned warnings;
 	struct gtid gtid;
 	struct buf held;            /* the packet that acknowledges a write, until the store has confirmed */
@@ -136,6 +156,8 @@ struct command {
 	struct backend_error sync_error;
 	bool sync_failed;
 	const struct state *syncing; /* the state that the commands before the statement bring about */
+	bool asking;                /* what was sent is the proxy's own question: home_asked() comes */
+	bool ask_first;             /* ... and then the statement is routed */
 	bool again;                 /* what was sent only prepares for the statement: dispatch_send comes again */
 	bool sent_any;              /* counted as outstanding at the server */
 	uint32_t skip;              /* bytes of a packet's rest that are still to be forwarded */
@@ -187,17 +209,21 @@ struct session {
 	uint32_t packet_limit;
 
 	struct state want;           /* session state as the client made it */
-	struct backend *home; /* the connection that it keeps: transaction, pinned state, lingering diagnostics */
+	/* The connections that it keeps between statements: home.c */
+	struct backend *home;        /* a primary's: transaction, locks, state that cannot be told to another one */
+	struct backend *reader;      /* a replica's, with its READ ONLY transaction */
+	struct backend *witness;     /* knows what no other does of the last statements; others may have it */
+	int64_t witness_since;       /* monotonic us */
+	TAILQ_ENTRY(session) linger_link;
 	struct backend *current;     /* the connection that runs its command */
 	bool throttled;              /* current is not read: the client is slow */
 	bool sticky;                 /* every statement goes to home: SET timestamp and kin */
 	bool pinned, temporary_tables, locks, next_transaction, serializable, binlog_off;
-	bool linger; /* home is kept only for what it knows of the last statements: warnings, FOUND_ROWS(),
-		      * LAST_INSERT_ID(); others may have it when they wait for one */
-	bool linger_diagnostics;     /* ... and not for LAST_INSERT_ID() alone, which can be asked and told elsewhere */
-	int64_t linger_since;        /* monotonic us */
-	TAILQ_ENTRY(session) linger_link;
-	bool insert_id_dirty;        /* last_insert_id is to be asked before home goes back */
+	bool unclean;                /* not even a reset makes home what its pool says: XA, a role, dynamic SQL */
+	bool unproved;               /* variables may have changed that nobody told of: home, or the witness, is asked
+				      * before a statement runs elsewhere */
+	bool insert_id_dirty;        /* the same of LAST_INSERT_ID() */
+	struct diag diag;
 	uint64_t last_insert_id;
 	uint32_t last_thread, last_uses; /* stamp of the connection that ran the last statement */
 	int last_server;             /* its stats id, -1: none */
@@ -246,6 +272,7 @@ const struct catalog *effects_catalog(const struct session *s); /* NULL: nothing
 void effects_note_reads(struct session *s);                     /* command.tables */
 /* Fills slots (SQL_TABLES) with the tables that the statement writes; false when it may write others too. */
 bool effects_names_writes(struct session *s, uint64_t *slots, unsigned *n);
+bool effects_spread(const struct command *c);                   /* a write may change other tables, by triggers and kin */
 bool effects_may_write(const struct command *c);
 bool effects_may_commit(const struct command *c);               /* an open transaction */
 void effects_ddl_begins(struct command *c);
@@ -272,27 +299,44 @@ extern const struct backend_ops relay_ops;
 void relay_lost(struct session *s, const char *why); /* the server connection died under a command */
 void relay_retry(struct session *s, bool hold);        /* a server refused to run the statement */
 void relay_server_down(struct session *s); /* the server of s->current is: a read goes elsewhere at once */
-struct backend *relay_detach(struct session *s); /* gives s->current up, and home with it */
 void relay_client_drained(struct session *s);
 
 /* settle.c */
 void settle_gtid(struct session *s);      /* an OK told of a write: published before the client sees it */
 bool settle_holds(struct session *s);     /* must the packet that ends the reply wait for the store? */
 void settle(struct session *s);           /* the reply has ended */
-void settle_give_up_linger(struct session *s); /* between commands: others wait for its lingering connection */
-void settle_end_linger(struct session *s);     /* it is about to be used or put back */
-void settle_insert_id(struct session *s); /* the trailing question was answered */
 void settle_refused(struct session *s, const struct backend_error *error); /* it was never sent */
 void settle_unknown(struct session *s);   /* what was sent and not answered counts as written */
 void settle_unsent(struct session *s);    /* the session ends before its statement was sent: its fence may go */
 void settle_lost(struct session *s);      /* the connection died under a statement that cannot be run again */
-void settle_forget_home(struct session *s); /* the kept connection is gone, or somebody else's now */
-void settle_home_lost(struct session *s, struct backend *b); /* the kept connection died between statements */
-void settle_drop_home(struct session *s); /* resets the kept connection: transaction, locks and state go */
 void touched_clear(struct touched *t);
 bool touched_merge_changes(struct touched *t, const struct cache_change *changes, unsigned n);
 
+/* home.c: the connections that a session keeps */
+void home_use(struct session *s, struct backend *b); /* a kept one, or one just taken, runs the statement */
+bool home_must_ask(const struct session *s);     /* before a statement runs on another connection */
+void home_ask(struct session *s);                /* asks, then routes the statement */
+void home_asked(struct session *s);              /* the answers are in */
+bool home_release(struct session *s);            /* the reply has ended. False: it is asked first, the session is not idle */
+struct backend *home_detach(struct session *s);  /* gives s->current up, kept or not */
+void home_give_up(struct session *s);            /* between commands: others wait for the witness */
+void home_spare_witness(struct session *s);      /* it is about to wait for a connection itself */
+void home_forget_witness(struct session *s);     /* what it knows is of no use any more */
+void home_drop(struct session *s);               /* all go back, reset: transaction, locks and state end */
+void home_close(struct session *s, bool mid_reply); /* the session ends: what runs its command */
+void home_lost(struct session *s, struct backend *b); /* a kept connection died between statements */
+
+/* diag.c */
+void diag_reset(struct session *s);           /* as after a login */
+void diag_statement_ended(struct session *s); /* before its connection is released */
+void diag_hit(struct session *s, uint64_t rows);  /* an answer from the cache */
+void diag_command(struct session *s, int64_t row_count); /* a command that was answered here without a list */
+/* The statement asks about the last one. Returns true when it was answered here; else it is on its way as any other:
+ * answered_by names the connection that knows, or the numbers stand in its text. */
+bool diag_answers(struct session *s);
+
 /* track.c */
+void track_asked(struct session *s, struct backend *b, struct slice row); /* a row of DEFAULTS_QUERY */
 void track_ok(struct session *s, struct backend *b, const struct ok_packet *ok);
 unsigned track_text_mode(const struct session *s); /* how the server reads this session's text */
 /* What a client with CLIENT_SESSION_TRACK is told: what a server tells by default. Appends to out. */
@@ -327,6 +371,10 @@ void prepared_params(const struct command *c, struct cache_params *out);
 static inline bool session_in_transaction(const struct session *s)
 {
 	return (s->status & STATUS_IN_TRANS) != 0;
+}
+static inline bool session_keeps(const struct session *s, const struct backend *b)
+{
+	return b != NULL && (b == s->home || b == s->reader);
 }
 /* Must it keep its server connection? */
 static inline bool session_bound(const struct session *s)

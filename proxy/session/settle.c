@@ -239,177 +239,6 @@ static void fill(struct session *s)
 	buf_fini(&value);
 }
 
-/* --- the connection's way back ------------------------------------------------------------------------------------ */
-
-void settle_drop_home(struct session *s)
-{
-	struct backend *b = s->home;
-
-	touched_clear(&s->touched);
-	settle_end_linger(s);
-	s->home = NULL;
-	s->status &= ~(unsigned)(STATUS_IN_TRANS | STATUS_IN_TRANS_READONLY);
-	s->sticky = s->pinned = s->locks = s->next_transaction = s->temporary_tables = false;
-	if (b == NULL)
-		return;
-	b->tainted = true;
-	backend_put(&b);
-}
-
-void settle_forget_home(struct session *s)
-{
-	s->home = NULL;
-	s->insert_id_dirty = false; /* nobody can be asked any more */
-}
-
-void settle_home_lost(struct session *s, struct backend *b)
-{
-	/* The state is in the connection that runs the command, unless another one is kept for it. */
-	bool bound = session_bound(s) && (s->home == b || s->home == NULL);
-
-	if (s->home == b) {
-		settle_end_linger(s);
-		settle_forget_home(s);
-	}
-	if (s->current == b)
-		s->current = NULL; /* its reply is in; the store has not confirmed yet */
-	if (!bound) { /* only what it knew of the last statement is gone */
-		backend_close(b, false, "closed by the server");
-		return;
-	}
-	backend_close(b, true, "kept connection closed by the server");
-	/* As without a proxy: the transaction and the state are gone, and so is the connection. */
-	session_close(s, "its server connection was lost");
-}
-
-static void stamp(struct session *s, struct backend *b)
-{
-	s->last_server = (int)b->pool->server->id;
-	s->last_thread = b->thread_id;
-	s->last_uses = b->uses;
-}
-
-static void ask_insert_id(struct session *s)
-{
-	static const char sql[] = "SELECT LAST_INSERT_ID()";
-	struct command *c = s->command;
-	struct backend *b = s->current;
-	uint8_t packet[PACKET_HEADER + 1 + sizeof sql - 1] = {sizeof sql, 0, 0, 0, COM_QUERY};
-
-	memcpy(packet + PACKET_HEADER + 1, sql, sizeof sql - 1);
-	c->finished = true;
-	c->swallow[0] = SWALLOW_INSERT_ID;
-	c->nswallow = 1;
-	c->swallowed = 0;
-	result_init(&c->result, RESULT_SHAPE_QUERY, b->deprecate_eof);
-	s->insert_id_dirty = false;
-	s->step = SESSION_RELAY;
-	atomic_fetch_add_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
-	c->sent_any = true;
-	if (conn_write(&b->conn, packet, sizeof packet) < 0)
-		relay_lost(s, "write failed");
-}
-
-static bool keeps_diagnostics(const struct command *c)
-{
-	return c->is_statement && !c->sync_failed &&
-	       (c->warnings > 0 || c->failed || (c->stmt->flags & (SQLF_CALC_FOUND_ROWS | SQLF_DIAG)) ||
-		c->stmt->kind == SQL_SHOW_DIAG);
-}
-
-static void linger(struct session *s, bool diagnostics)
-{
-	struct proxy_worker *pw = s->pw;
-	struct timeval tick = {.tv_sec = 1};
-
-	s->linger = true;
-	s->linger_diagnostics = diagnostics;
-	s->linger_since = topology_now_us();
-	if (TAILQ_EMPTY(&pw->lingering))
-		event_add(&pw->linger_tick, &tick);
-	TAILQ_INSERT_TAIL(&pw->lingering, s, linger_link);
-}
-
-void settle_end_linger(struct session *s)
-{
-	if (!s->linger)
-		return;
-	s->linger = false;
-	TAILQ_REMOVE(&s->pw->lingering, s, linger_link);
-}
-
-void settle_give_up_linger(struct session *s)
-{
-	if (!s->linger || s->step != SESSION_IDLE)
-		return;
-	settle_end_linger(s);
-	if (!s->insert_id_dirty) {
-		backend_put(&s->home);
-		return;
-	}
-	command_new(s);
-	s->current = s->home;
-	s->home = NULL;
-	ask_insert_id(s);
-}
-
-/* Gives the connection back or keeps it. Returns false when a question to the server is still open. */
-static bool release(struct session *s)
-{
-	struct backend *b = s->current;
-	bool diagnostics = keeps_diagnostics(s->command);
-
-	if (b == NULL)
-		return true;
-	stamp(s, b);
-	conn_read_on(&b->conn);
-	s->throttled = false;
-	s->current = NULL;
-	if (s->home != NULL && s->home != b && s->linger && diagnostics) {
-		/* What was kept for LAST_INSERT_ID() is asked for it, and this one is kept for its warnings. */
-		struct backend *old = s->home;
-		settle_end_linger(s);
-		s->home = b;
-		linger(s, true);
-		s->current = old;
-		ask_insert_id(s);
-		return false;
-	}
-	if (s->home != NULL && s->home != b) { /* a read elsewhere, while the kept connection waits */
-		backend_put(&b);
-		return true;
-	}
-	if (session_bound(s)) {
-		s->home = b;
-		return true;
-	}
-	if (s->insert_id_dirty && b->pool->nwaiting > 0 && !diagnostics) {
-		s->home = NULL;
-		s->current = b;
-		ask_insert_id(s);
-		return false;
-	}
-	if (diagnostics || s->insert_id_dirty) {
-		s->home = b;
-		linger(s, diagnostics);
-		return true;
-	}
-	s->home = NULL;
-	backend_put(&b);
-	return true;
-}
-
-void settle_insert_id(struct session *s)
-{
-	struct backend *b = s->current;
-
-	atomic_fetch_sub_explicit(&b->pool->server->outstanding, 1, memory_order_relaxed);
-	s->command->sent_any = false;
-	s->current = NULL;
-	backend_put(&b);
-	session_idle(s);
-}
-
 /* --- the end of a statement --------------------------------------------------------------------------------------- */
 
 static void count(struct session *s)
@@ -457,8 +286,8 @@ void settle(struct session *s)
 		c->failed = true;
 	account(s);
 	effects_ddl_ended(c);
-	if (!c->failed)
-		track_statement(s);
+	track_statement(s);
+	diag_statement_ended(s);
 	if (c->code == COM_INIT_DB && !c->failed)
 		track_schema(s, b);
 	if (c->insert_id != 0 || (effects_may_write(c) && c->is_statement && (c->stmt->flags & SQLF_SESSION_FUNC)) ||
@@ -498,7 +327,7 @@ static void finish(struct session *s)
 	if (c->pings) {
 		struct backend_error error = c->sync_error;
 		bool failed = c->failed;
-		release(s);
+		home_release(s);
 		login_verified(s, failed ? &error : NULL);
 		return;
 	}
@@ -508,7 +337,7 @@ static void finish(struct session *s)
 		session_send(s, c->held.data, c->held.len);
 	if (s->step == SESSION_CLOSED)
 		return;
-	if (release(s))
+	if (home_release(s))
 		session_idle(s);
 }
 
@@ -594,7 +423,7 @@ void settle_lost(struct session *s)
 	c->sync_failed = true;
 	c->sync_error = (struct backend_error){.code = CR_SERVER_LOST, .sqlstate = "HY000"};
 	snprintf(c->sync_error.text, sizeof c->sync_error.text, "Lost connection to server during query");
-	if (c->forwarded || session_bound(s) || c->pings) {
+	if (c->forwarded || session_bound(s) || c->pings || c->asking) {
 		/* In the middle of rows, or with a transaction or state that is gone: the client must start anew, as it
 		 * would have to without a proxy. */
 		if (!c->forwarded)

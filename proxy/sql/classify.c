@@ -41,6 +41,8 @@ static void mention_step(struct parse *ps, const struct token *t)
 	mention(ps, watch_mention_table(ps, t->text));
 	if (t->kw == KW_TEMPORARY)
 		ps->flags |= SQLF_TEMP;
+	if (ps->verb == KW_FLUSH && (t->kw == KW_LOCK || t->kw == KW_EXPORT))
+		ps->flags |= SQLF_LOCK_FUNC; /* FLUSH TABLES .. WITH READ LOCK, FOR EXPORT */
 }
 
 /* The same, about whole schemas. */
@@ -156,25 +158,42 @@ static bool has_prefix(struct slice s, const char *prefix)
 	return s.n >= n && slice_ieq(slice_of(s.p, n), prefix);
 }
 
+static bool one_of(struct slice name, const char *const *names)
+{
+	for (; *names != NULL; names++)
+		if (slice_ieq(name, *names))
+			return true;
+	return false;
+}
+
 static void note_set_target(struct parse *ps, struct slice name)
 {
 	static const char *const once[] = {"insert_id", "last_insert_id", "identity", "rand_seed1", "rand_seed2",
-					   "timestamp"};
-	static const char *const reading[] = {"sql_mode", "character_set_client", "names", "character", "charset"};
+					   "timestamp", NULL};
+	static const char *const reading[] = {"sql_mode", "character_set_client", "names", "character", "charset",
+					      NULL};
+	/* These change others with them, or are no variables: session tracking tells half of it. */
+	static const char *const untold[] = {"character", "charset", "role", "max_join_size", "old",
+					     "character_set_database", "collation_database", "character_set_server",
+					     "collation_server", "log_slow_admin_statements",
+					     "log_slow_slave_statements", "log_slow_disabled_statements",
+					     "log_queries_not_using_indexes", "log_slow_filter",
+					     "default_master_connection", NULL};
+	static const char *const sticky[] = {"profiling", "profiling_history_size", "optimizer_trace", NULL};
 
 	if (has_prefix(name, "session_track_"))
 		ps->flags |= SQLF_SET_TRACKING;
-	if (has_prefix(name, "pseudo_"))
+	if (has_prefix(name, "pseudo_") || one_of(name, once))
 		ps->flags |= SQLF_SET_ONCE;
-	for (size_t i = 0; i < sizeof(reading) / sizeof(reading[0]); i++)
-		if (slice_ieq(name, reading[i])) {
-			ps->rereads = true;
-			if (ps->flags & SQLF_SET_STATEMENT)
-				parse_unreadable(ps);
-		}
-	for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++)
-		if (slice_ieq(name, once[i]))
-			ps->flags |= SQLF_SET_ONCE;
+	if (one_of(name, reading)) {
+		ps->rereads = true;
+		if (ps->flags & SQLF_SET_STATEMENT)
+			parse_unreadable(ps);
+	}
+	if (one_of(name, untold))
+		ps->flags |= SQLF_SET_UNTOLD;
+	if (has_prefix(name, "optimizer_trace") || one_of(name, sticky))
+		ps->flags |= SQLF_STICKY;
 }
 
 static bool is_global_scope(struct slice word)
@@ -198,8 +217,9 @@ static void set_target(struct parse *ps, const struct token *t)
 	case TOK_SYS_VAR:
 		if (is_global_scope(t->text))
 			ps->flags |= SQLF_SET_GLOBAL;
-		else
-			note_set_target(ps, t->text);
+		else if (t->type == TOK_SYS_VAR && !slice_ieq(t->text, "session") && !slice_ieq(t->text, "local"))
+			ps->flags |= SQLF_SET_UNTOLD;
+		note_set_target(ps, t->text);
 		break;
 	default:
 		break;
@@ -296,6 +316,10 @@ static void ddl_step(struct parse *ps, const struct token *t)
 		if (ps->verb == KW_DROP)
 			kind_is(ps, SQL_DEALLOCATE, skip_step);
 		break;
+	case KW_STATUS:
+		if (ps->verb == KW_FLUSH)
+			ps->flags |= SQLF_STICKY;
+		break;
 	case KW_PROCEDURE: case KW_FUNCTION: case KW_TRIGGER: case KW_EVENT: case KW_PACKAGE:
 		ps->swallow = ps->verb != KW_DROP; /* a body follows */
 		ps->step = mention_step;
@@ -341,6 +365,8 @@ static void release_step(struct parse *ps, const struct token *t)
 static void start_query(struct parse *ps, const struct token *t)
 {
 	ps->kind = SQL_SELECT;
+	if (t->kw == KW_VALUES)
+		ps->flags |= SQLF_FOUND_UNTOLD;
 	query_begin(ps, CL_EXPR, CL_FROM);
 	query_step(ps, t);
 }
@@ -349,6 +375,8 @@ static void start_ddl(struct parse *ps, const struct token *t)
 {
 	ps->verb = t->kw;
 	ps->writes = true;
+	if (t->kw == KW_BACKUP)
+		ps->flags |= SQLF_LOCK_FUNC;
 	kind_is(ps, SQL_DDL, ddl_step);
 }
 
@@ -444,7 +472,7 @@ static void statement_init(struct parse *ps)
 {
 	ps->step = parse_start;
 	ps->kind = SQL_EMPTY;
-	ps->swallow = ps->target = ps->writes = ps->named = false;
+	ps->swallow = ps->target = ps->writes = ps->named = ps->limited = ps->set_operation = false;
 	ps->flags = 0;
 	ps->verb = KW_NONE;
 	ps->selects = 0;
@@ -461,6 +489,8 @@ static bool statement_end(struct parse *ps, const struct token *t)
 	if (ps->kind == SQL_EMPTY)
 		return false;
 	ps->step(ps, t);
+	if (ps->limited && ps->set_operation)
+		ps->flags |= SQLF_FOUND_UNTOLD;
 	if (out->kind == SQL_EMPTY || out->kind == SQL_SELECT)
 		out->kind = ps->kind;
 	out->flags |= ps->flags;

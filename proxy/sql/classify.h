@@ -62,8 +62,9 @@ enum sql_flag {
 	SQLF_USER_VAR = 1u << 4,     /* reads a @variable */
 	SQLF_USER_VAR_SET = 1u << 5, /* SET @v, @v :=, INTO @v */
 	SQLF_SYS_VAR = 1u << 6,      /* reads @@something (not in SET's left side) */
-	SQLF_SESSION_FUNC = 1u << 7, /* LAST_INSERT_ID, ROW_COUNT, CONNECTION_ID, ... */
-	SQLF_DIAG = 1u << 8,         /* FOUND_ROWS(), @@warning_count, @@error_count: the last statement's server */
+	SQLF_SESSION_FUNC = 1u << 7, /* LAST_INSERT_ID, CONNECTION_ID, ... */
+	SQLF_DIAG = 1u << 8,         /* ROW_COUNT(), FOUND_ROWS(), @@warning_count, @@error_count: about the last
+				      * statement */
 	SQLF_LOCK_FUNC = 1u << 9,    /* GET_LOCK, RELEASE_LOCK, IS_FREE_LOCK, ..., MASTER_POS_WAIT and kin */
 	SQLF_SEQUENCE = 1u << 10,    /* NEXTVAL, LASTVAL, SETVAL, NEXT VALUE FOR, PREVIOUS VALUE FOR */
 	SQLF_UNKNOWN_FUNC =
@@ -88,6 +89,12 @@ enum sql_flag {
 					 pseudo_*: for the next statement only */
 	SQLF_RETURNS_ROWS = 1u << 26, /* INSERT/REPLACE/DELETE .. RETURNING */
 	SQLF_TEMP = 1u << 27,         /* CREATE/DROP TEMPORARY occurs anywhere (also in a multi-statement) */
+	SQLF_SET_UNTOLD = 1u << 28,   /* SET of system variables in a form that session tracking does not report
+				       * (@@x without a scope word), or with effects on others that it does not */
+	SQLF_FOUND_UNTOLD = 1u << 29, /* FOUND_ROWS() after it is not the number of rows that it sends: LIMIT with an
+				       * offset, a set operation with LIMIT, WITH TIES, VALUES */
+	SQLF_STICKY = 1u << 30,       /* from here on the session's statements belong on one connection: SET profiling,
+				       * optimizer_trace, sql_auto_is_null; FLUSH STATUS */
 };
 
 enum sql_hint { SQL_HINT_NONE, SQL_HINT_PRIMARY, SQL_HINT_REPLICA, SQL_HINT_NO_CACHE };

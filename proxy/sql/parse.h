@@ -62,6 +62,7 @@ struct parse {
 	bool target;           /* SET: a variable comes; DDL: a table's name comes */
 	uint16_t verb;         /* enum kw: its first word */
 	bool writes;           /* tables named now are written */
+	bool limited, set_operation; /* a LIMIT; a UNION, EXCEPT or INTERSECT was seen */
 	unsigned selects;      /* SELECTs seen */
 	unsigned nows;         /* NOW() and kin seen */
 	struct token ring[KEPT]; /* the last tokens: parse_token */

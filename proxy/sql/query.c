@@ -274,6 +274,10 @@ static void flag_word(struct parse *ps, struct frame *f, const struct token *t)
 	case KW_SQL_NO_CACHE:
 		ps->flags |= SQLF_SQL_CACHE;
 		break;
+	case KW_OFFSET:
+	case KW_FETCH:
+		ps->flags |= SQLF_FOUND_UNTOLD;
+		break;
 	case KW_SQL_CALC_FOUND_ROWS:
 		ps->flags |= SQLF_CALC_FOUND_ROWS;
 		break;
@@ -338,6 +342,7 @@ static void clause_word(struct parse *ps, struct frame *f, const struct token *t
 	case KW_LIMIT:
 	case KW_RETURNING:
 		f->clause = CL_EXPR;
+		ps->limited |= t->kw == KW_LIMIT;
 		if (t->kw == KW_RETURNING)
 			ps->flags |= SQLF_RETURNS_ROWS;
 		break;
@@ -346,6 +351,7 @@ static void clause_word(struct parse *ps, struct frame *f, const struct token *t
 	case KW_INTERSECT:
 		f->clause = CL_EXPR;
 		f->select = false;
+		ps->set_operation = true;
 		ps->flags |= SQLF_SUBQUERY;
 		break;
 	case KW_INTO:
@@ -493,6 +499,8 @@ static void punctuation(struct parse *ps, struct frame *f, const struct token *t
 	case ',':
 		if (f->clause == CL_FROM)
 			expect_table(ps, f, true);
+		else if (parse_prev(ps, 2)->kw == KW_LIMIT)
+			ps->flags |= SQLF_FOUND_UNTOLD; /* LIMIT 10, 5 */
 		break;
 	case TOK_USER_VAR:
 		ps->flags |= SQLF_USER_VAR;

@@ -429,7 +429,7 @@ static void event(unsigned which)
 	switch (which) {
 	case 0: /* time passes */
 		TAILQ_FOREACH(s, &pw->lingering, linger_link)
-		s->linger_since = 0;
+		s->witness_since = 0;
 		if (!TAILQ_EMPTY(&pw->lingering))
 			event_active(&pw->linger_tick, EV_TIMEOUT, 0);
 		event_active(&pw->cluster.sweeper, EV_TIMEOUT, 0);
