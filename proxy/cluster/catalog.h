@@ -2,7 +2,7 @@
  *
  * What the primary's dictionary says about objects behind names: an immutable, counted snapshot read in the background
  * by the monitor account, so that routing knows which writes have effects that their text does not show (triggers,
- * cascades), which names are views, which routines only read, and how cached columns compare.
+ * cascades), which names are views, what routines, views and tables do besides, and how cached columns compare.
  */
 #ifndef ST_CLUSTER_CATALOG_H
 #define ST_CLUSTER_CATALOG_H
@@ -13,6 +13,8 @@
 
 #include "base/config.h"
 #include "base/slice.h"
+#include "sql/classify.h"
+#include "sql/effect.h"
 
 enum column_compare { /* how the server compares the cached key column */
 	COMPARE_UNKNOWN,  /* not cacheable: unknown type, or a collation that is not understood */
@@ -46,9 +48,11 @@ struct catalog {
 	atomic_uint refs;
 	uint64_t generation;
 	bool complete; /* false until everything could be read: then all writes may touch every table, every name may
-			* be a view, and no routine is known to only read. `why` says what is missing. */
+			* be a view, and everything has all effects. `why` says what is missing. */
+	bool fold;     /* names of tables are folded to lower case: lower_case_table_names */
 	char why[160];
-	void *names;        /* private to catalog.c: hash sets */
+	char unseen[160];   /* what is known to be there, but has all effects, because it could not be read; "": nothing */
+	void *names;        /* private to catalog.c */
 	struct catalog_rule rules[CONFIG_RULES];
 };
 struct catalog *catalog_ref(struct catalog *c);
@@ -57,15 +61,29 @@ void catalog_unref(struct catalog *c);
 /* `table` is freshness_table()'s hash. Any thread; no locks. */
 bool catalog_is_view(const struct catalog *c, uint64_t table);
 bool catalog_spreads(const struct catalog *c, uint64_t table); /* a write to it (views: too) changes other tables */
-/* A stored function that is known only to read (NO SQL, READS SQL DATA, not depending on session state).
- * db may not be empty: the caller fills in the session's schema. */
-bool catalog_reads_only(const struct catalog *c, struct slice db, struct slice name);
+
+/* Effects: a union of enum effect (sql/effect.h), of all that is called too. EFFECT_ALL when c is NULL or incomplete,
+ * and for a routine that is not known. Names are the dictionary's: utf8, quotes undone; db may not be empty, the caller
+ * fills in the session's schema. */
+unsigned catalog_routine(const struct catalog *c, struct slice db, struct slice name, bool function);
+/* To read a table or view: bodies of views, generated columns, where the rows are. 0 for a plain table, and for a name
+ * that is no table's. */
+unsigned catalog_read(const struct catalog *c, uint64_t table);
+/* To write it, besides its own rows: triggers, defaults, generated columns, what stands behind a view. */
+unsigned catalog_write(const struct catalog *c, uint64_t table);
+/* The same for names as a statement has them, in any character set: a union over all tables when the name cannot be
+ * compared with the dictionary's; name empty: any tables of this server. schema is the session's, used where t->db is
+ * empty. */
+unsigned catalog_read_name(const struct catalog *c, struct slice schema, const struct sql_name *t);
+unsigned catalog_write_name(const struct catalog *c, struct slice schema, const struct sql_name *t);
 
 /* Building, by the monitor. */
 struct catalog *catalog_new(uint64_t generation);
 void catalog_add_view(struct catalog *c, struct slice db, struct slice name);
 void catalog_add_spreading(struct catalog *c, struct slice db, struct slice name);
-void catalog_add_reading_routine(struct catalog *c, struct slice db, struct slice name);
+void catalog_add_routine(struct catalog *c, struct slice db, struct slice name, bool function, unsigned effects);
+/* Adds to what is known of the table; names as stored, folded when c->fold. */
+void catalog_add_effects(struct catalog *c, struct slice db, struct slice name, unsigned read, unsigned write);
 /* The same contents, whatever the generations. */
 bool catalog_equal(const struct catalog *a, const struct catalog *b);
 

@@ -18,19 +18,30 @@ static const struct {
 	{SQLF_SET_ONCE | SQLF_SET_GLOBAL | SQLF_SET_TRACKING, ROUTE_SET},
 };
 
-static bool functions_only_read(const struct sql_stmt *stmt, const struct route_facts *facts,
-				const struct catalog *catalog)
+/* What the functions that are not built in do. Their names are ASCII, or not known. */
+static unsigned functions_do(const struct sql_stmt *stmt, const struct route_facts *facts,
+			     const struct catalog *catalog)
 {
-	if (!(stmt->flags & SQLF_UNKNOWN_FUNC))
-		return true;
-	if (stmt->funcs_overflow || catalog == NULL)
-		return false;
+	unsigned effects = stmt->funcs_overflow ? EFFECT_ALL : 0;
+
 	for (unsigned i = 0; i < stmt->nfuncs; i++) {
 		struct slice db = stmt->funcs[i].db.n > 0 ? stmt->funcs[i].db : facts->schema;
-		if (db.n == 0 || !catalog_reads_only(catalog, db, stmt->funcs[i].name))
-			return false;
+		effects |= db.n > 0 ? catalog_routine(catalog, db, stmt->funcs[i].name, true) : EFFECT_ALL;
 	}
-	return true;
+	return effects;
+}
+
+/* What reading the tables does: they may be views. */
+static unsigned tables_do(const struct sql_stmt *stmt, const struct route_facts *facts, const struct catalog *catalog)
+{
+	static const struct sql_name any;
+	unsigned effects = 0;
+
+	if (stmt->flags & SQLF_TABLES_OVERFLOW)
+		effects |= catalog_read_name(catalog, facts->schema, &any);
+	for (unsigned i = 0; i < stmt->ntables; i++)
+		effects |= catalog_read_name(catalog, facts->schema, &stmt->tables[i]);
+	return effects;
 }
 
 static struct route_want primary(enum route_reason reason)
@@ -58,8 +69,10 @@ static struct route_want select_wants(const struct sql_stmt *stmt, const struct 
 		return primary(ROUTE_LOCKING_READ);
 	if (facts->temporary_tables)
 		return primary(ROUTE_TEMPORARY_TABLE);
-	if (!hinted && !functions_only_read(stmt, facts, catalog))
+	if (!hinted && (functions_do(stmt, facts, catalog) & EFFECT_PRIMARY))
 		return primary(ROUTE_FUNCTION);
+	if (!hinted && (tables_do(stmt, facts, catalog) & EFFECT_PRIMARY))
+		return primary(catalog != NULL && catalog->complete ? ROUTE_TABLE : ROUTE_DICTIONARY);
 	return (struct route_want){.target = TARGET_REPLICA,
 				   .reason = hinted ? ROUTE_HINT_REPLICA : ROUTE_READ,
 				   .ignore_freshness = hinted};

@@ -84,6 +84,7 @@ static void read_views(struct reading *r)
 	while ((row = mysql_fetch_row(res)) != NULL) {
 		struct slice db = name_of(r, row[0]), name = name_of(r, row[1]);
 		catalog_add_view(r->catalog, db, name); /* to read it is to read others, too */
+		catalog_add_effects(r->catalog, db, name, EFFECT_ALL, EFFECT_ALL);
 		catalog_add_spreading(r->catalog, db, name);
 	}
 	mysql_free_result(res);
@@ -110,7 +111,9 @@ static void read_triggers(struct reading *r)
 		return;
 	while ((row = mysql_fetch_row(res)) != NULL) {
 		mark_by_trigger(r, field(row, 0), field(row, 1), field(row, 2), field(row, 3));
-		catalog_add_spreading(r->catalog, name_of(r, row[0]), name_of(r, row[1]));
+		struct slice db = name_of(r, row[0]), name = name_of(r, row[1]);
+		catalog_add_spreading(r->catalog, db, name);
+		catalog_add_effects(r->catalog, db, name, 0, EFFECT_ALL);
 	}
 	mysql_free_result(res);
 }
@@ -160,7 +163,8 @@ static void read_routines(struct reading *r)
 		return;
 	while ((row = mysql_fetch_row(res)) != NULL)
 		if (body_only_reads(field(row, 2)))
-			catalog_add_reading_routine(r->catalog, name_of(r, row[0]), slice_str(field(row, 1)));
+			catalog_add_routine(r->catalog, name_of(r, row[0]), slice_str(field(row, 1)), true,
+					    EFFECT_NONDET);
 	mysql_free_result(res);
 }
 
@@ -331,6 +335,7 @@ struct catalog *monitor_read_catalog(struct link *l, const struct config *c, boo
 		catalog_unref(r.catalog);
 		return NULL;
 	}
+	r.catalog->fold = fold;
 	r.catalog->complete = r.catalog->why[0] == 0;
 	for (unsigned i = 0; i < c->nrules && !r.catalog->complete; i++)
 		r.catalog->rules[i].hidden_writes = true;

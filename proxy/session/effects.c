@@ -136,6 +136,77 @@ bool effects_may_write(const struct command *c)
 	}
 }
 
+/* --- Effects ------------------------------------------------------------------------------------------------------ */
+
+static const struct {
+	uint32_t flags; /* enum sql_flag */
+	unsigned effects;
+} flag_effects[] = {
+	{SQLF_UNREADABLE | SQLF_MULTI, EFFECT_ALL},
+	{SQLF_LOCKING, EFFECT_WRITES},
+	{SQLF_INTO, EFFECT_WRITES | EFFECT_DEPENDS},
+	{SQLF_USER_VAR, EFFECT_DEPENDS},
+	{SQLF_USER_VAR_SET, EFFECT_KEEPS | EFFECT_DEPENDS},
+	{SQLF_SYS_VAR | SQLF_SESSION_FUNC | SQLF_DIAG | SQLF_SYSTEM_SCHEMA, EFFECT_DEPENDS},
+	{SQLF_LOCK_FUNC, EFFECT_KEEPS | EFFECT_DEPENDS},
+	{SQLF_SEQUENCE, EFFECT_WRITES | EFFECT_DEPENDS},
+	{SQLF_NONDET | SQLF_NOW, EFFECT_NONDET},
+	{SQLF_SET_STATEMENT | SQLF_SET_TRACKING | SQLF_SET_ONCE, EFFECT_VARIABLES},
+	{SQLF_SET_GLOBAL, EFFECT_VARIABLES | EFFECT_WRITES},
+	{SQLF_TEMP, EFFECT_TEMPORARY | EFFECT_WRITES},
+};
+
+/* A statement whose clauses were read: its flags, functions and tables are all there is. */
+static unsigned effects_of_read(const struct session *s, const struct sql_stmt *stmt, unsigned effects)
+{
+	static const struct sql_name any;
+	const struct catalog *catalog = effects_catalog(s);
+	struct slice schema = effects_schema(s);
+
+	for (unsigned i = 0; i < sizeof flag_effects / sizeof *flag_effects; i++)
+		if (stmt->flags & flag_effects[i].flags)
+			effects |= flag_effects[i].effects;
+	if (stmt->funcs_overflow)
+		return EFFECT_ALL;
+	for (unsigned i = 0; i < stmt->nfuncs; i++) {
+		struct slice db = stmt->funcs[i].db.n > 0 ? stmt->funcs[i].db : schema;
+		effects |= db.n > 0 ? catalog_routine(catalog, db, stmt->funcs[i].name, true) : EFFECT_ALL;
+	}
+	for (unsigned i = 0; i < stmt->ntables; i++) {
+		const struct sql_name *t = &stmt->tables[i];
+		effects |= catalog_read_name(catalog, schema, t);
+		effects |= t->written ? catalog_write_name(catalog, schema, t) : 0;
+	}
+	if (stmt->flags & SQLF_TABLES_OVERFLOW)
+		effects |= catalog_read_name(catalog, schema, &any) |
+			   (stmt->kind != SQL_SELECT ? catalog_write_name(catalog, schema, &any) : 0);
+	return effects;
+}
+
+unsigned effects_of(const struct session *s)
+{
+	const struct command *c = s->command;
+
+	if (!c->is_statement)
+		return c->code == COM_CREATE_DB || c->code == COM_DROP_DB || c->code == COM_REFRESH ?
+			       EFFECT_WRITES | EFFECT_TRANSACTION : 0;
+	if (c->code == COM_STMT_PREPARE)
+		return 0;
+	switch (c->stmt->kind) {
+	case SQL_EMPTY:
+	case SQL_SELECT:
+		return effects_of_read(s, c->stmt, 0);
+	case SQL_INSERT:
+	case SQL_REPLACE:
+	case SQL_UPDATE:
+	case SQL_DELETE:
+	case SQL_LOAD:
+		return effects_of_read(s, c->stmt, EFFECT_WRITES);
+	default:
+		return EFFECT_ALL;
+	}
+}
+
 /* DDL and whatever else ends a transaction by itself, or names objects rather than rows. */
 static bool is_ddl(const struct command *c)
 {

@@ -274,6 +274,10 @@ void effects_note_reads(struct session *s);                     /* command.table
 bool effects_names_writes(struct session *s, uint64_t *slots, unsigned *n);
 bool effects_spread(const struct command *c);                   /* a write may change other tables, by triggers and kin */
 bool effects_may_write(const struct command *c);
+/* What the session's statement may do, all that it calls included: a union of enum effect. Of a statement that is only
+ * prepared: nothing. Costs a probe a table and function; where the text is not read closely (CALL, DDL, SET, ..) a
+ * pass over it: ask once, and only where kind and flags do not tell. */
+unsigned effects_of(const struct session *s);
 bool effects_may_commit(const struct command *c);               /* an open transaction */
 void effects_ddl_begins(struct command *c);
 void effects_ddl_ended(struct command *c);                      /* before the client hears of it */

@@ -24,6 +24,8 @@ ROUTE_REASON(SESSION_FUNCTION, "session_function", "LAST_INSERT_ID, FOUND_ROWS, 
 ROUTE_REASON(SYSTEM_VARIABLE, "system_variable", "a @@variable may differ between servers")
 ROUTE_REASON(SEQUENCE, "sequence", "NEXTVAL, LASTVAL, SETVAL")
 ROUTE_REASON(FUNCTION, "function", "a function that is not known to only read")
+ROUTE_REASON(TABLE, "table", "a view, column or engine that does more than read what is replicated, or is not known")
+ROUTE_REASON(DICTIONARY, "dictionary", "the dictionary is not known yet, or being read again after DDL")
 ROUTE_REASON(SYSTEM_SCHEMA, "system_schema", "server tables differ between servers")
 ROUTE_REASON(SHOW, "show", "SHOW, DESCRIBE, EXPLAIN")
 ROUTE_REASON(SET, "set", "changes the session's state")

@@ -188,7 +188,7 @@ static void cmd_object(char *rest)
 	uint64_t table = freshness_table(db, name, false);
 
 	printf("done %d %d %d", catalog_is_view(now.catalog, table), catalog_spreads(now.catalog, table),
-	       catalog_reads_only(now.catalog, db, name));
+	       !(catalog_routine(now.catalog, db, name, true) & EFFECT_PRIMARY));
 }
 
 static void cmd_rule(char *rest)

@@ -21,17 +21,26 @@ static void an_incomplete_catalog_expects_the_worst(void **state)
 	struct slice db = slice_str("app"), f = slice_str("f");
 
 	(void)state;
-	catalog_add_reading_routine(c, db, f);
+	catalog_add_routine(c, db, f, true, EFFECT_NONDET);
+	catalog_add_effects(c, db, slice_str("v"), EFFECT_WRITES, EFFECT_KEEPS);
 	assert_true(catalog_is_view(c, table("t")));
 	assert_true(catalog_spreads(c, table("t")));
-	assert_false(catalog_reads_only(c, db, f));
+	assert_int_equal(catalog_routine(c, db, f, true), EFFECT_ALL);
+	assert_int_equal(catalog_read(c, table("t")), EFFECT_ALL);
+	assert_int_equal(catalog_write(c, table("t")), EFFECT_ALL);
+	assert_int_equal(catalog_routine(NULL, db, f, true), EFFECT_ALL);
+	assert_int_equal(catalog_read(NULL, table("t")), EFFECT_ALL);
 	c->complete = true;
 	assert_false(catalog_is_view(c, table("t")));
 	assert_false(catalog_spreads(c, table("t")));
-	assert_true(catalog_reads_only(c, db, f));
-	assert_true(catalog_reads_only(c, db, slice_str("F")));
-	assert_false(catalog_reads_only(c, slice_str("APP"), f));
-	assert_false(catalog_reads_only(c, slice_str("ap"), slice_str("pf")));
+	assert_int_equal(catalog_routine(c, db, f, true), EFFECT_NONDET);
+	assert_int_equal(catalog_routine(c, db, f, false), EFFECT_ALL);
+	assert_int_equal(catalog_read(c, table("t")), 0);
+	assert_int_equal(catalog_read(c, table("v")), EFFECT_WRITES);
+	assert_int_equal(catalog_write(c, table("v")), EFFECT_KEEPS);
+	assert_int_equal(catalog_routine(c, db, slice_str("F"), true), EFFECT_NONDET);
+	assert_int_equal(catalog_routine(c, slice_str("APP"), f, true), EFFECT_ALL);
+	assert_int_equal(catalog_routine(c, slice_str("ap"), slice_str("pf"), true), EFFECT_ALL);
 	catalog_unref(c);
 }
 
@@ -77,7 +86,7 @@ static void equality_is_of_contents(void **state)
 	b->complete = false;
 	assert_false(catalog_equal(a, b));
 	b->complete = true;
-	catalog_add_reading_routine(b, slice_str("app"), slice_str("f"));
+	catalog_add_routine(b, slice_str("app"), slice_str("f"), true, 0);
 	assert_false(catalog_equal(a, b));
 	catalog_unref(a);
 	catalog_unref(b);

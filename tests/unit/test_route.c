@@ -90,8 +90,13 @@ static struct catalog *routines(void)
 	struct catalog *c = catalog_new(1);
 
 	c->complete = true;
-	catalog_add_reading_routine(c, slice_str("app"), slice_str("looks"));
-	catalog_add_reading_routine(c, slice_str("lib"), slice_str("looks"));
+	catalog_add_routine(c, slice_str("app"), slice_str("looks"), true, EFFECT_NONDET);
+	catalog_add_routine(c, slice_str("lib"), slice_str("looks"), true, 0);
+	catalog_add_routine(c, slice_str("app"), slice_str("writes"), true, EFFECT_WRITES);
+	catalog_add_routine(c, slice_str("app"), slice_str("mine"), true, EFFECT_DEPENDS);
+	catalog_add_effects(c, slice_str("app"), slice_str("looking_view"), EFFECT_NONDET, 0);
+	catalog_add_effects(c, slice_str("app"), slice_str("writing_view"), EFFECT_WRITES, EFFECT_WRITES);
+	catalog_add_effects(c, slice_str("app"), slice_str("with_trigger"), 0, EFFECT_TEMPORARY);
 	return c;
 }
 
