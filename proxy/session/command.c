@@ -18,6 +18,7 @@ void command_ok(struct session *s)
 {
 	struct buf out = {0};
 
+	diag_command(s, 0);
 	reply_ok(&out, s->command->seq, s->caps, 0, &(struct ok_packet){.status = s->status});
 	int sent = session_send(s, out.data, out.len);
 	buf_fini(&out);
@@ -95,7 +96,7 @@ static void run_set_option(struct session *s)
 		s->caps &= ~(uint32_t)CAP_MULTI_STATEMENTS;
 	if (s->home != NULL) {
 		s->pinned = true; /* its server connection is no longer what its pool says */
-		s->home->tainted = true;
+		s->unclean = true;
 		dispatch_command(s, RESULT_SHAPE_QUERY);
 		return;
 	}
@@ -103,6 +104,7 @@ static void run_set_option(struct session *s)
 	s->identity = identity_get(cluster, slice_str(old->user), old->has_password ? old->stage1 : NULL,
 				   identity_caps(s->caps), old->xcaps, old->collation);
 	identity_put(cluster, &old);
+	diag_command(s, -1);
 	if (s->caps & CAP_DEPRECATE_EOF)
 		reply_ok(&out, 1, s->caps, 0xfe, &(struct ok_packet){.status = s->status});
 	else

@@ -28,6 +28,14 @@ void diag_command(struct session *s, int64_t row_count)
 	s->diag.knower = NULL;
 }
 
+void diag_error(struct session *s)
+{
+	s->diag.n.row_count = -1;
+	s->diag.n.warnings = s->diag.n.errors = 1;
+	s->diag.list_known = s->diag.list_lost = true;
+	s->diag.list_at = s->diag.knower = NULL;
+}
+
 void diag_hit(struct session *s, uint64_t rows)
 {
 	s->diag = (struct diag){.n = {.row_count = -1, .found_rows = rows}, .found_known = true, .list_known = true};
@@ -68,11 +76,21 @@ static bool one_table_delete(struct slice text)
 	return false;
 }
 
+static enum answer keeps_by_text(const struct command *c)
+{
+	int counts = sql_counts_rows(c->text, c->text_mode);
+
+	return counts < 0 ? UNKNOWN : counts == 0 ? YES : NO;
+}
+
 /* Does FOUND_ROWS() keep what it was? YES, NO: it is c->sent_rows, or UNKNOWN. */
 static enum answer keeps_found(const struct command *c)
 {
 	if (!c->is_statement)
 		return YES;
+	if (c->stmt->kind == SQL_SELECT && has(c, SQLF_FOUND_UNTOLD) && !has(c, SQLF_MULTI | SQLF_SUBQUERY) &&
+	    sql_counts_rows(c->text, c->text_mode) == 0)
+		return YES; /* VALUES */
 	if (has(c, SQLF_MULTI | SQLF_UNREADABLE | SQLF_CALC_FOUND_ROWS | SQLF_FOUND_UNTOLD))
 		return UNKNOWN;
 	if (c->stmt->kind == SQL_SELECT)
@@ -93,13 +111,12 @@ static enum answer keeps_found(const struct command *c)
 	case SQL_CREATE_TEMP:
 		return mentions_select(c->text) ? UNKNOWN : YES;
 	case SQL_SHOW:
+		return c->failed ? YES : keeps_by_text(c);
 	case SQL_CALL:
 	case SQL_EXECUTE:
 	case SQL_COMPOUND:
 	case SQL_OTHER:
 		return UNKNOWN;
-	case SQL_SHOW_DIAG:
-		return YES;
 	default:
 		return YES;
 	}

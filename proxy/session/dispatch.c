@@ -16,15 +16,23 @@ static void acquire(struct session *s, unsigned index);
 
 /* --- the way of a statement --------------------------------------------------------------------------------------- */
 
+/* BEGIN ends the transaction that is open, and so needs none. */
+static bool begins(const struct command *c)
+{
+	return c->is_statement && (c->stmt->kind == SQL_BEGIN || c->stmt->kind == SQL_BEGIN_RO);
+}
+
 /* Transactions begin where what only one connection knows is, and that is a primary's. */
 static bool source_at_primary(const struct session *s)
 {
 	return s->home != NULL || s->insert_id_dirty || s->unproved;
 }
 
-void dispatch_statement(struct session *s)
+/* What statement and session allow. */
+static void decide(struct session *s)
 {
 	struct command *c = s->command;
+	const struct catalog *catalog = effects_catalog(s);
 	struct route_facts facts = {
 		.in_transaction = session_in_transaction(s),
 		.autocommit = (s->status & STATUS_AUTOCOMMIT) != 0,
@@ -34,13 +42,10 @@ void dispatch_statement(struct session *s)
 		.schema = effects_schema(s),
 	};
 
-	c->started_us = topology_now_us();
-	c->expiry_ms = -1;
-	effects_ddl_begins(c);
-	c->want = route_wants(c->stmt, &facts, effects_catalog(s));
+	c->want = route_wants(c->stmt, &facts, catalog);
 	if (s->reader != NULL) {
 		facts.in_transaction = false;
-		c->alone = route_wants(c->stmt, &facts, effects_catalog(s));
+		c->alone = route_wants(c->stmt, &facts, catalog);
 	}
 	/* Until one server connection of this kind has logged in, nobody knows how the server reads quotes. */
 	if (c->want.target == TARGET_REPLICA && s->identity->login_status == 0)
@@ -50,8 +55,20 @@ void dispatch_statement(struct session *s)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
 	if (s->sticky && c->want.target != TARGET_LAST)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
+}
+
+void dispatch_statement(struct session *s)
+{
+	struct command *c = s->command;
+
+	c->started_us = topology_now_us();
+	c->expiry_ms = -1;
+	effects_ddl_begins(c);
+	if (s->reader != NULL && begins(c))
+		home_end_reader(s);
 	if ((c->stmt->flags & SQLF_DIAG || c->stmt->kind == SQL_SHOW_DIAG) && diag_answers(s))
 		return;
+	decide(s);
 	if (c->want.target == TARGET_REPLICA && lookup_try(s))
 		return;
 	if (c->want.target == TARGET_PRIMARY && lookup_fence(s))
@@ -211,6 +228,8 @@ void dispatch_route(struct session *s)
 		home_use(s, s->home);
 		return;
 	}
+	if (home_must_ask(s) && home_asking_costs(s) && c->want.target == TARGET_REPLICA)
+		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
 	int index = choose(s);
 	if (home_must_ask(s) && !(s->home != NULL ? !c->to_replica : is_at(s, s->witness, index))) {
 		home_ask(s);
@@ -392,6 +411,7 @@ void dispatch_again(struct session *s, int failed_server)
 	c->sync_failed = c->failed = false;
 	c->expiry_ms = -1;
 	c->shift = 0;
+	c->begun = c->cleared = false;
 	c->nfill_status = c->warnings = 0;
 	c->bytes = c->affected = c->insert_id = 0;
 	c->tries++;
@@ -408,8 +428,11 @@ void dispatch_again(struct session *s, int failed_server)
 
 void command_swallow(struct command *c, enum swallow what, int times)
 {
-	while (times-- > 0 && c->nswallow < sizeof c->swallow / sizeof *c->swallow)
+	while (times-- > 0) {
+		if (c->nswallow == sizeof c->swallow / sizeof *c->swallow)
+			abort(); /* a reply would be taken for the client's */
 		c->swallow[c->nswallow++] = what;
+	}
 }
 
 /* Does the statement look at LAST_INSERT_ID()? Routines and unread text may. */
@@ -422,10 +445,10 @@ static bool needs_insert_id(const struct command *c)
 	       c->stmt->kind == SQL_DO;
 }
 
-/* BEGIN ends the transaction that is open, and so needs none. */
-static bool ends_no_transaction(const struct command *c)
+static void put_own(struct command *c, struct buf *out, const char *sql)
 {
-	return !c->is_statement || (c->stmt->kind != SQL_BEGIN && c->stmt->kind != SQL_BEGIN_RO);
+	session_put_query(out, sql, strlen(sql));
+	command_swallow(c, SWALLOW_STATE, 1);
 }
 
 /* Puts the connection into the wanted state. Returns false when it cannot be brought there. */
@@ -441,18 +464,21 @@ static bool put_state(struct session *s, struct buf *out, const struct state *wa
 
 	if (n < 0)
 		return false;
-	if (s->reader != NULL && b != s->reader && b != s->home && ends_no_transaction(c)) {
-		static const char begin[] = "START TRANSACTION READ ONLY"; /* what the client believes to be in */
-		session_put_query(out, begin, sizeof begin - 1);
-		n++;
-	}
 	c->syncing = n > 0 ? want : NULL;
 	command_swallow(c, SWALLOW_STATE, n);
-	if (needs_insert_id(c) && b->last_insert_id != s->last_insert_id && !s->insert_id_dirty) {
+	if (c->clear_first && !c->cleared) {
+		put_own(c, out, "DO (SELECT COUNT(*) FROM (SELECT 1 a) b)"); /* empties the list of warnings */
+		c->cleared = true;
+	}
+	if (s->reader != NULL && b != s->reader && b != s->home && !begins(c) && !c->begun) {
+		put_own(c, out, "START TRANSACTION READ ONLY"); /* which the client believes to be in */
+		c->begun = true;
+	}
+	if (c->answered_by == NULL && needs_insert_id(c) && b->last_insert_id != s->last_insert_id &&
+	    !s->insert_id_dirty) {
 		char sql[64];
-		int len = snprintf(sql, sizeof sql, "SET last_insert_id=%llu", (unsigned long long)s->last_insert_id);
-		session_put_query(out, sql, (size_t)len);
-		command_swallow(c, SWALLOW_STATE, 1);
+		snprintf(sql, sizeof sql, "SET last_insert_id=%llu", (unsigned long long)s->last_insert_id);
+		put_own(c, out, sql);
 		b->last_insert_id = s->last_insert_id;
 	}
 	return true;

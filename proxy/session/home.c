@@ -13,6 +13,7 @@
 #include "session/session.h"
 
 #include <stdlib.h>
+#define DEFAULTS_QUERY "SELECT LOWER(VARIABLE_NAME),SESSION_VALUE FROM information_schema.SYSTEM_VARIABLES WHERE VARIABLE_SCOPE<>'GLOBAL' AND READ_ONLY='NO' AND SESSION_VALUE<>GLOBAL_VALUE AND VARIABLE_NAME NOT LIKE 'session_track%' AND VARIABLE_NAME NOT LIKE 'wsrep%' AND VARIABLE_NAME NOT IN ('character_set_database','collation_database','pseudo_thread_id','rand_seed1','rand_seed2','timestamp')" /*STUB*/
 
 /* --- what only one connection knows -------------------------------------------------------------------------------- */
 
@@ -20,8 +21,10 @@ static void forget(struct session *s, const struct backend *b)
 {
 	if (s->diag.knower == b)
 		s->diag.knower = NULL;
-	if (s->diag.list_at == b)
+	if (s->diag.list_at == b) {
 		s->diag.list_at = NULL;
+		s->diag.list_lost = true;
+	}
 }
 
 static bool diagnostics_wanted(const struct session *s, const struct backend *b)
@@ -65,6 +68,12 @@ static void put_back(struct session *s, struct backend *b)
 
 /* --- asking ------------------------------------------------------------------------------------------------------- */
 
+/* What functions and triggers can leave in a connection beside variables. The counter is since the last reset. A lock
+ * that nobody knows of cannot be kept: track_left() ends the session. */
+static const char left_behind[] =
+	"SELECT (SELECT COUNT(*) FROM information_schema.USER_VARIABLES),(SELECT VARIABLE_VALUE FROM "
+	"information_schema.SESSION_STATUS WHERE VARIABLE_NAME='COM_CREATE_TEMPORARY_TABLE'),RELEASE_ALL_LOCKS()";
+
 /* Asks b what only it knows; the answers are swallowed, then home_asked() is called. */
 static void ask(struct session *s, struct backend *b)
 {
@@ -84,7 +93,11 @@ static void ask(struct session *s, struct backend *b)
 		session_put_query(out, sql, sizeof sql - 1);
 		command_swallow(c, SWALLOW_VARIABLES, 1);
 	}
-	s->insert_id_dirty = s->unproved = false;
+	if (s->doubt) {
+		session_put_query(out, left_behind, sizeof left_behind - 1);
+		command_swallow(c, SWALLOW_LEFT, 1);
+	}
+	s->insert_id_dirty = s->unproved = s->doubt = false;
 	forget(s, b); /* its diagnostics are now of the questions */
 	s->current = b;
 	s->step = SESSION_RELAY;
@@ -99,6 +112,11 @@ static void ask(struct session *s, struct backend *b)
 bool home_must_ask(const struct session *s)
 {
 	return s->unproved && source(s) != NULL;
+}
+
+bool home_asking_costs(const struct session *s)
+{
+	return s->diag.list_at == source(s);
 }
 
 void home_ask(struct session *s)
@@ -119,8 +137,14 @@ void home_asked(struct session *s)
 	c->sent_any = c->asking = false;
 	c->nswallow = c->swallowed = 0;
 	s->current = NULL;
-	if (b != s->home)
+	if (b != s->home && s->home == NULL && session_bound(s))
+		s->home = b;
+	else if (b != s->home)
 		put_back(s, b);
+	if (s->lost_lock) {
+		session_close(s, "a function took a user lock that cannot be kept");
+		return;
+	}
 	if (c->ask_first) {
 		c->ask_first = false;
 		s->step = SESSION_ACQUIRE;
@@ -192,6 +216,28 @@ static void drop_reader(struct session *s)
 	put_back(s, b);
 }
 
+void home_end_reader(struct session *s)
+{
+	drop_reader(s);
+	if (s->home == NULL)
+		s->status &= ~(unsigned)(STATUS_IN_TRANS | STATUS_IN_TRANS_READONLY);
+}
+
+static void drop_reader_but(struct session *s, const struct backend *current)
+{
+	if (s->reader != current)
+		drop_reader(s);
+}
+
+/* A statement that runs others ended the transaction, perhaps, and began one of its own. */
+static bool may_have_begun_anew(const struct session *s)
+{
+	const struct command *c = s->command;
+
+	return s->current == s->home && c->is_statement && c->code != COM_STMT_PREPARE &&
+	       (effects_of(s) & EFFECT_TRANSACTION) && c->stmt->kind != SQL_SET && c->stmt->kind != SQL_SAVEPOINT;
+}
+
 static bool is_primary(const struct session *s, const struct backend *b)
 {
 	const struct topology *t = s->pw->cluster.topology;
@@ -242,6 +288,8 @@ bool home_release(struct session *s)
 	s->last_uses = b->uses;
 	conn_read_on(&b->conn);
 	s->throttled = false;
+	if (!session_in_transaction(s) || (b != s->reader && may_have_begun_anew(s)))
+		drop_reader_but(s, b);
 	s->current = NULL;
 	if (session_in_transaction(s) && (b == s->reader || (s->home == NULL && s->command->to_replica))) {
 		s->reader = b;
@@ -249,8 +297,6 @@ bool home_release(struct session *s)
 	}
 	if (b == s->reader)
 		s->reader = NULL;
-	if (!session_in_transaction(s))
-		drop_reader(s);
 	if (session_bound(s) && (b == s->home || (s->home == NULL && (is_primary(s, b) || !s->command->to_replica)))) {
 		s->home = b;
 		return true;
@@ -282,7 +328,7 @@ void home_drop(struct session *s)
 		put_back(s, b);
 	}
 	s->sticky = s->pinned = s->locks = s->next_transaction = s->temporary_tables = false;
-	s->unproved = s->unclean = s->insert_id_dirty = false;
+	s->unproved = s->doubt = s->unclean = s->insert_id_dirty = false;
 }
 
 void home_forget_witness(struct session *s)

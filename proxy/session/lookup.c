@@ -43,13 +43,14 @@ static void serve_hit(struct session *s, const struct cache_answer *a)
 	struct proxy_worker *pw = s->pw;
 	const uint16_t own = STATUS_IN_TRANS | STATUS_AUTOCOMMIT | STATUS_NO_BACKSLASH_ESCAPES | STATUS_ANSI_QUOTES |
 			     STATUS_IN_TRANS_READONLY;
-	size_t offsets = 1 + 4u * a->data[0];
+	size_t offsets = 1 + 4u * a->data[0] + 4;
 	uint8_t *bytes = a->data + offsets;
 
 	for (unsigned i = 0; i < a->data[0]; i++) {
 		uint8_t *flags = bytes + get_u32(a->data + 1 + 4 * i);
 		put_u16(flags, (get_u16(flags) & ~own) | (s->status & own));
 	}
+	diag_hit(s, get_u32(a->data + 1 + 4 * a->data[0]));
 	int64_t us = topology_now_us() - c->started_us;
 	stats_cache(pw->worker->stats, pw->cluster.config->rules[c->key.rule].stats_id, STAT_HIT);
 	stats_routed(pw->worker->stats, STATS_NO_SERVER, ROUTE_CACHE_HIT);
@@ -61,9 +62,9 @@ static void serve_hit(struct session *s, const struct cache_answer *a)
 /* A value that was not written by us (another version, a damaged store) is no answer. */
 static bool well_formed(const struct cache_answer *a)
 {
-	if (a->len < 1 || a->data[0] > 4 || a->len < 1 + 4u * a->data[0] + PACKET_HEADER)
+	if (a->len < 1 || a->data[0] > 4 || a->len < 1 + 4u * a->data[0] + 4 + PACKET_HEADER)
 		return false;
-	size_t n = a->len - 1 - 4u * a->data[0];
+	size_t n = a->len - 1 - 4u * a->data[0] - 4;
 	for (unsigned i = 0; i < a->data[0]; i++)
 		if (get_u32(a->data + 1 + 4 * i) + 2 > n)
 			return false;

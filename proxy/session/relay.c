@@ -191,6 +191,8 @@ static void swallow_row(struct session *s, struct slice row)
 		s->last_insert_id = s->current->last_insert_id = (uint64_t)number(rd_lenenc_bytes(&r));
 	else if (c->swallow[c->swallowed] == SWALLOW_VARIABLES)
 		track_asked(s, s->current, row);
+	else if (c->swallow[c->swallowed] == SWALLOW_LEFT)
+		track_left(s, row);
 }
 
 /* What prepares a read failed at a replica, which may lag: the primary decides. The read itself may have gone along in
@@ -256,7 +258,7 @@ static int swallow_packet(struct session *s, struct backend *b, struct slice pay
 		}
 		if (what == SWALLOW_EXPIRY)
 			c->expiry_ms = -2; /* it may not be asked: it is not cached either */
-		if (what == SWALLOW_VARIABLES)
+		if (what == SWALLOW_VARIABLES || what == SWALLOW_LEFT)
 			s->pinned = s->sticky = true; /* unknown for good: all that follows belongs there */
 		break;
 	case RESULT_OK:

@@ -250,6 +250,7 @@ void session_error(struct session *s, unsigned code, const char *sqlstate, const
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
+	diag_error(s);
 	reply_err(&out, c != NULL ? c->seq : 1, code, sqlstate, "%s", text);
 	int sent = session_send(s, out.data, out.len);
 	buf_fini(&out);

@@ -80,7 +80,7 @@ struct diag {
 };
 
 /* Which of a backend's replies are not the client's. */
-enum swallow { SWALLOW_STATE, SWALLOW_EXPIRY, SWALLOW_PREPARE, SWALLOW_INSERT_ID, SWALLOW_VARIABLES };
+enum swallow { SWALLOW_STATE, SWALLOW_EXPIRY, SWALLOW_PREPARE, SWALLOW_INSERT_ID, SWALLOW_VARIABLES, SWALLOW_LEFT };
 
 /* A command in flight. Lent to a session while it is not idle: idle clients own none. */
 struct command {
@@ -103,6 +103,7 @@ struct command {
 	struct route_want want;
 	struct route_want alone;    /* what it would be outside of the transaction that a replica has */
 	bool clear_first;           /* the connection's list of warnings may be another session's */
+	bool cleared;               /* ... and has been emptied */
 	bool begun;                 /* the READ ONLY transaction was begun at the primary, too */
 	struct backend *answered_by; /* it asks about the last statement: the kept connection that knows */
 	enum route_reason reason;
@@ -138,12 +139,12 @@ struct command {
 
 	/* the reply */
 	struct result result;
-	enum swallow swallow[4];
+	enum swallow swallow[10];
 	unsigned nswallow, swallowed;
 	bool forwarded;             /* the client has seen bytes of it */
 	bool failed;                /* it ended with ERR */
 	bool retryable;
-	bool changed;               /* session state changed in a way that only the server knows */
+	bool changed;               /* the server says that something changed which is no variable and no schema */
 	bool finished;              /* the client's answer is complete */
 	bool accounted;             /* what it wrote is in session.touched, or settled */
 	uint64_t affected, insert_id;
@@ -222,6 +223,9 @@ struct session {
 	bool unclean;                /* not even a reset makes home what its pool says: XA, a role, dynamic SQL */
 	bool unproved;               /* variables may have changed that nobody told of: home, or the witness, is asked
 				      * before a statement runs elsewhere */
+	bool doubt;                  /* ... and other things may have been left there, by functions and triggers that
+				      * the dictionary does not tell of now */
+	bool lost_lock;              /* it held a user lock of which nobody knew */
 	bool insert_id_dirty;        /* the same of LAST_INSERT_ID() */
 	struct diag diag;
 	uint64_t last_insert_id;
@@ -319,6 +323,7 @@ bool touched_merge_changes(struct touched *t, const struct cache_change *changes
 /* home.c: the connections that a session keeps */
 void home_use(struct session *s, struct backend *b); /* a kept one, or one just taken, runs the statement */
 bool home_must_ask(const struct session *s);     /* before a statement runs on another connection */
+bool home_asking_costs(const struct session *s); /* ... and would lose the texts of warnings there */
 void home_ask(struct session *s);                /* asks, then routes the statement */
 void home_asked(struct session *s);              /* the answers are in */
 bool home_release(struct session *s);            /* the reply has ended. False: it is asked first, the session is not idle */
@@ -326,6 +331,7 @@ struct backend *home_detach(struct session *s);  /* gives s->current up, kept or
 void home_give_up(struct session *s);            /* between commands: others wait for the witness */
 void home_spare_witness(struct session *s);      /* it is about to wait for a connection itself */
 void home_forget_witness(struct session *s);     /* what it knows is of no use any more */
+void home_end_reader(struct session *s);         /* the client begins another transaction */
 void home_drop(struct session *s);               /* all go back, reset: transaction, locks and state end */
 void home_close(struct session *s, bool mid_reply); /* the session ends: what runs its command */
 void home_lost(struct session *s, struct backend *b); /* a kept connection died between statements */
@@ -334,6 +340,7 @@ void home_lost(struct session *s, struct backend *b); /* a kept connection died 
 void diag_reset(struct session *s);           /* as after a login */
 void diag_statement_ended(struct session *s); /* before its connection is released */
 void diag_hit(struct session *s, uint64_t rows);  /* an answer from the cache */
+void diag_error(struct session *s);           /* an error that the proxy tells itself */
 void diag_command(struct session *s, int64_t row_count); /* a command that was answered here without a list */
 /* The statement asks about the last one. Returns true when it was answered here; else it is on its way as any other:
  * answered_by names the connection that knows, or the numbers stand in its text. */
@@ -341,13 +348,14 @@ bool diag_answers(struct session *s);
 
 /* track.c */
 void track_asked(struct session *s, struct backend *b, struct slice row); /* a row of DEFAULTS_QUERY */
+void track_left(struct session *s, struct slice row);       /* what was left behind: counts */
 void track_ok(struct session *s, struct backend *b, const struct ok_packet *ok);
 unsigned track_text_mode(const struct session *s); /* how the server reads this session's text */
 /* What a client with CLIENT_SESSION_TRACK is told: what a server tells by default. Appends to out. */
 void track_filter(struct slice state, struct buf *out);
 void track_schema(struct session *s, struct backend *b); /* COM_INIT_DB succeeded */
 void track_reset(struct session *s);      /* as after a login */
-void track_statement(struct session *s);  /* the statement has ended without error: does it pin? */
+void track_statement(struct session *s);  /* the statement has ended: what may it have left in its connection? */
 
 /* prepared.c */
 void prepared_prepare(struct session *s); /* COM_STMT_PREPARE */

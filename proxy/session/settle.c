@@ -233,6 +233,7 @@ static void fill(struct session *s)
 	buf_put_u8(&value, c->nfill_status);
 	for (unsigned i = 0; i < c->nfill_status; i++)
 		buf_put_u32(&value, c->fill_status[i]);
+	buf_put_u32(&value, (uint32_t)c->result.rows);
 	buf_put(&value, c->fill.data, c->fill.len);
 	cache_fill(s->pw->cache, &c->key, c->found.lease, value.data, value.len, ttl);
 	c->leased = false;

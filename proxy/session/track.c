@@ -18,6 +18,9 @@ static void take_variable(struct session *s, struct backend *b, const struct tra
 			c->gtid = (struct gtid){0};
 		return;
 	}
+	/* SET STATEMENT .. FOR reports what was so for its own statement only. */
+	if (c->is_statement && (c->stmt->flags & SQLF_SET_STATEMENT))
+		return;
 	if (slice_ieq(t->name, "tx_isolation") || slice_ieq(t->name, "transaction_isolation"))
 		s->serializable = slice_ieq(t->value, "SERIALIZABLE");
 	if (slice_ieq(t->name, "sql_log_bin"))
@@ -26,23 +29,37 @@ static void take_variable(struct session *s, struct backend *b, const struct tra
 		state_set(&b->have, t->name, t->value);
 }
 
+/* The schema of a procedure's own is told with each of its results: the session's is in the last one. */
+static bool is_inner(const struct session *s, const struct ok_packet *ok)
+{
+	const struct command *c = s->command;
+
+	return (ok->status & STATUS_MORE_RESULTS) && c->is_statement &&
+	       (c->stmt->kind == SQL_CALL || c->stmt->kind == SQL_EXECUTE || c->stmt->kind == SQL_COMPOUND);
+}
+
 void track_ok(struct session *s, struct backend *b, const struct ok_packet *ok)
 {
 	struct slice rest = ok->state;
 	struct track t;
+	bool state = false, explained = false;
 	int more;
 
 	while ((more = track_next(&rest, &t)) > 0) {
 		switch (t.type) {
 		case TRACK_SYSTEM_VARIABLES:
+			explained |= !slice_ieq(t.name, "last_gtid");
 			take_variable(s, b, &t);
 			break;
 		case TRACK_SCHEMA:
+			explained = true;
+			if (is_inner(s, ok))
+				break;
 			state_set_schema(&s->want, t.value);
 			state_set_schema(&b->have, t.value);
 			break;
 		case TRACK_STATE_CHANGE:
-			s->command->changed = true;
+			state = true;
 			break;
 		case TRACK_CHARACTERISTICS: /* of the next transaction, while none is open: SET TRANSACTION */
 			s->next_transaction = t.value.n > 0 && !(ok->status & STATUS_IN_TRANS);
@@ -54,6 +71,7 @@ void track_ok(struct session *s, struct backend *b, const struct ok_packet *ok)
 			break;
 		}
 	}
+	s->command->changed |= state && !explained;
 	if (more < 0)
 		log_warn("server %s: session tracking that cannot be read", b->pool->server->name);
 }
@@ -130,7 +148,8 @@ void track_reset(struct session *s)
 	state_clear(&s->want);
 	s->sticky = s->pinned = s->temporary_tables = s->locks = s->next_transaction = s->serializable = s->binlog_off =
 		false;
-	s->insert_id_dirty = false;
+	s->insert_id_dirty = s->unproved = s->doubt = s->unclean = false;
+	diag_reset(s);
 	s->last_insert_id = 0;
 	s->last_server = -1;
 	s->last_thread = s->last_uses = 0;
@@ -160,40 +179,22 @@ static void learn_collation(struct session *s, struct backend *b)
 		state_set(&b->have, name, value);
 		return;
 	}
-	/* COLLATE with something that is not a name. */
-	s->pinned = true;
-}
-
-static bool mentions(struct slice text, const char *word)
-{
-	return memmem(text.p, text.n, word, strlen(word)) != NULL || strcasestr((const char *)text.p, word) != NULL;
+	s->unproved = true; /* COLLATE with something that is not a name */
 }
 
 static void track_set(struct session *s)
 {
 	struct command *c = s->command;
-	char text[512];
+	bool collates = memmem(c->text.p, c->text.n, "ollat", 5) != NULL ||
+			memmem(c->text.p, c->text.n, "OLLAT", 5) != NULL;
 
-	s->sticky |= (c->stmt->flags & SQLF_SET_ONCE) != 0;
-	if (c->stmt->flags & (SQLF_USER_VAR_SET | SQLF_SET_ONCE)) {
-		s->pinned = true;
-		return;
-	}
-	/* A long SET is read as far as it matters: what it does to the collation. */
-	if (c->text.n >= sizeof text) {
-		s->pinned |= memmem(c->text.p, c->text.n, "ollat", 5) != NULL ||
-			     memmem(c->text.p, c->text.n, "OLLAT", 5) != NULL;
-		return;
-	}
-	memcpy(text, c->text.p, c->text.n);
-	text[c->text.n] = '\0';
-	struct slice t = slice_of(text, c->text.n);
-	if (mentions(t, "role"))
-		s->pinned = true; /* SET ROLE is no variable: nothing tells of it */
-	if (mentions(t, "collate"))
+	s->sticky |= (c->stmt->flags & (SQLF_SET_ONCE | SQLF_STICKY)) != 0;
+	s->pinned |= (c->stmt->flags & (SQLF_USER_VAR_SET | SQLF_SET_ONCE | SQLF_STICKY)) != 0;
+	s->unproved |= c->failed || (c->stmt->flags & SQLF_SET_UNTOLD);
+	if (collates && c->stmt->nparams == 0 && !c->failed)
 		learn_collation(s, s->current);
-	else if (mentions(t, "character set") || mentions(t, "charset"))
-		s->pinned = true; /* SET CHARACTER SET takes the schema's collation, which is not told */
+	else
+		s->unproved |= collates;
 }
 
 void track_schema(struct session *s, struct backend *b)
@@ -205,48 +206,138 @@ void track_schema(struct session *s, struct backend *b)
 	state_set_schema(&b->have, name);
 }
 
+/* What functions and triggers may have left: as their bodies say, or, while the dictionary is not known, anything that
+ * they can leave, which is asked for before the connection is anybody else's. */
+static void track_called(struct session *s, unsigned effects)
+{
+	if (effects & EFFECT_DYNAMIC) {
+		s->doubt = s->unproved = true;
+		return;
+	}
+	s->unproved |= (effects & EFFECT_VARIABLES) != 0;
+	s->pinned |= (effects & (EFFECT_KEEPS | EFFECT_TEMPORARY)) != 0;
+	s->temporary_tables |= (effects & EFFECT_TEMPORARY) != 0;
+}
+
+/* Statements that run others: what is not known of these cannot all be asked for. */
+static void track_block(struct session *s, unsigned effects)
+{
+	bool dynamic = (effects & EFFECT_DYNAMIC) != 0;
+
+	track_called(s, effects & ~(unsigned)EFFECT_DYNAMIC);
+	s->unclean |= dynamic;
+	if (dynamic || s->command->changed)
+		s->pinned = s->temporary_tables = true;
+}
+
+/* Several statements: the kind is that of the first that is not a plain read, the flags are of all. */
+static void track_multi(struct session *s, unsigned effects)
+{
+	const struct sql_stmt *st = s->command->stmt;
+
+	if (st->kind == SQL_SET || (st->flags & (SQLF_SET_UNTOLD | SQLF_SET_ONCE)))
+		track_set(s);
+	if (st->flags & SQLF_UNREADABLE)
+		effects = EFFECT_ALL;
+	track_block(s, effects);
+	s->unproved = true;
+}
+
+/* An error tells nothing of what was done before it. */
 void track_statement(struct session *s)
 {
 	struct command *c = s->command;
 	const struct sql_stmt *st = c->stmt;
 
-	if (!c->is_statement || c->code == COM_STMT_PREPARE)
+	if (!c->is_statement || c->code == COM_STMT_PREPARE || c->sync_failed || s->current == NULL)
 		return;
+	unsigned effects = effects_of(s);
 	if (st->flags & (SQLF_USER_VAR_SET | SQLF_LOCK_FUNC))
 		s->pinned = true;
 	if ((st->flags & SQLF_TEMP) || st->kind == SQL_CREATE_TEMP)
 		s->pinned = s->temporary_tables = true;
+	if (st->flags & SQLF_STICKY)
+		s->pinned = s->sticky = true;
+	if (st->flags & (SQLF_MULTI | SQLF_UNREADABLE)) {
+		track_multi(s, effects);
+		return;
+	}
 	switch (st->kind) {
 	case SQL_SET:
 		track_set(s);
+		if (st->flags & (SQLF_UNKNOWN_FUNC | SQLF_SUBQUERY | SQLF_TABLES_OVERFLOW) || st->ntables > 0)
+			track_called(s, effects);
 		break;
 	case SQL_PREPARE:
 	case SQL_HANDLER:
-	case SQL_XA: /* between XA END and XA COMMIT the connection is the transaction's */
 		s->pinned = true;
+		break;
+	case SQL_XA: /* between XA END and XA COMMIT the connection is the transaction's */
+		s->pinned = s->unclean = true;
 		break;
 	case SQL_EXECUTE:
 	case SQL_CALL:
 	case SQL_COMPOUND:
 	case SQL_OTHER:
-		/* Something changed that is not a variable or the schema alone, or may not be: keep the connection, and
-		 * suppose that it may be a temporary table. */
-		if (c->changed)
-			s->pinned = s->temporary_tables = true;
+		track_block(s, effects);
 		break;
 	case SQL_SAVEPOINT: /* with autocommit=0 before the transaction has begun: nothing else tells that it is there
 			     */
 		s->pinned |= !session_in_transaction(s) && !(s->status & STATUS_AUTOCOMMIT);
+		break;
+	case SQL_SELECT:
+	case SQL_INSERT:
+	case SQL_REPLACE:
+	case SQL_UPDATE:
+	case SQL_DELETE:
+	case SQL_LOAD:
+	case SQL_DO:
+		if (st->kind != SQL_DO || (st->flags & (SQLF_UNKNOWN_FUNC | SQLF_SUBQUERY)) || st->ntables > 0)
+			track_called(s, effects);
+		s->pinned |= c->changed;
+		break;
+	case SQL_SHOW: /* SHOW .. WHERE and EXPLAIN may call what is not read closely */
+		if (memchr(c->text.p, '(', c->text.n) != NULL)
+			track_called(s, EFFECT_ALL);
 		break;
 	case SQL_USE:
 	case SQL_SET_TRANSACTION:
 	case SQL_DDL: /* ALTER DATABASE and kin change variables; CREATE TEMPORARY is its own kind */
 		break;
 	default:
-		if (c->changed)
-			s->pinned = true;
+		s->pinned |= c->changed;
 		break;
 	}
-	if ((st->flags & (SQLF_MULTI | SQLF_UNREADABLE)) && c->changed)
-		s->pinned = s->temporary_tables = true;
+}
+
+/* --- what a connection was asked for --------------------------------------------------------------------------------- */
+
+void track_asked(struct session *s, struct backend *b, struct slice row)
+{
+	struct reader r = reader_of(row);
+	struct slice name = rd_lenenc_bytes(&r);
+	struct slice value = rd_left(&r) > 0 && *r.p == 0xfb ? slice_of(NULL, 0) : rd_lenenc_bytes(&r);
+
+	if (r.bad)
+		return;
+	if (slice_ieq(name, "tx_isolation"))
+		s->serializable = slice_ieq(value, "SERIALIZABLE");
+	if (slice_ieq(name, "sql_log_bin"))
+		s->binlog_off = slice_ieq(value, "OFF");
+	state_set(&s->want, name, value); /*STUB*/
+	state_set(&b->have, name, value);
+}
+
+void track_left(struct session *s, struct slice row)
+{
+	struct reader r = reader_of(row);
+	unsigned left[3] = {0};
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct slice n = rd_lenenc_bytes(&r);
+		left[i] = !r.bad && n.n > 0 && !(n.n == 1 && n.p[0] == '0');
+	}
+	s->pinned |= left[0] || left[1];
+	s->temporary_tables |= left[1];
+	s->lost_lock |= left[2];
 }

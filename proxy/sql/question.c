@@ -180,6 +180,42 @@ bool sql_question(struct slice text, unsigned text_mode, struct sql_question *ou
 	return is_word(&t, "show") && show_question(&lx, out);
 }
 
+static bool is_one_of(const struct token *t, const char *const *words)
+{
+	for (; *words != NULL; words++)
+		if (is_word(t, *words))
+			return true;
+	return false;
+}
+
+int sql_counts_rows(struct slice text, unsigned text_mode)
+{
+	static const char *const modifiers[] = {"full", "extended", "global", "session", "local", "storage", NULL};
+	static const char *const counted[] = {"tables", "databases", "schemas", "columns", "fields", "index", "indexes",
+					      "keys", "table", "triggers", "events", "character", "charset", "collation",
+					      "plugins", "engines", "procedure", "function", "package", "open",
+					      "variables", "status", "profile", "client_statistics", "user_statistics",
+					      "index_statistics", "table_statistics", NULL};
+	static const char *const statements[] = {"select", "insert", "update", "delete", "replace", "with", "values",
+						 "extended", "partitions", "format", "for", "analyze", NULL};
+	struct lex lx;
+	struct token t;
+
+	lex_init(&lx, text, text_mode);
+	do
+		lex_next(&lx, &t);
+	while (t.type == '(');
+	if (is_word(&t, "values"))
+		return 0;
+	bool show = is_word(&t, "show");
+	lex_next(&lx, &t);
+	if (!show)
+		return t.type == '(' || is_one_of(&t, statements) ? -1 : 1;
+	while (is_one_of(&t, modifiers))
+		lex_next(&lx, &t);
+	return is_one_of(&t, counted);
+}
+
 /* --- numbers in their places -------------------------------------------------------------------------------------- */
 
 struct copy {

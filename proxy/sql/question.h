@@ -13,6 +13,10 @@
 
 #include "base/slice.h"
 
+/* Of SHOW, DESCRIBE, EXPLAIN and VALUES: is FOUND_ROWS() afterwards the number of rows that were sent (those that are made
+ * of tables of information_schema), or what it was, or neither (-1: EXPLAIN of a statement)? As MariaDB 10.11 does. */
+int sql_counts_rows(struct slice text, unsigned text_mode);
+
 enum sql_asked {
 	SQL_ASKED_ROW_COUNT,
 	SQL_ASKED_FOUND_ROWS,
