@@ -120,7 +120,7 @@ struct command {
 
 	/* the reply */
 	struct result result;
-	enum swallow swallow[4];
+	enum swallow swallow[8];
 	unsigned nswallow, swallowed;
 	bool forwarded;             /* the client has seen bytes of it */
 	bool failed;                /* it ended with ERR */
@@ -187,6 +187,8 @@ struct session {
 	uint32_t packet_limit;
 
 	struct state want;           /* session state as the client made it */
+	struct defaults *base;       /* counted; what it has where want says nothing: the primary's defaults at its
+				      * login; NULL: as its first connection has it */
 	struct backend *home; /* the connection that it keeps: transaction, pinned state, lingering diagnostics */
 	struct backend *current;     /* the connection that runs its command */
 	bool throttled;              /* current is not read: the client is slow */
@@ -299,6 +301,8 @@ unsigned track_text_mode(const struct session *s); /* how the server reads this 
 void track_filter(struct slice state, struct buf *out);
 void track_schema(struct session *s, struct backend *b); /* COM_INIT_DB succeeded */
 void track_reset(struct session *s);      /* as after a login */
+/* It is lent a connection that has another base than it: what it has of its own is told against that one from now on. */
+void track_base(struct session *s, struct defaults *base);
 void track_statement(struct session *s);  /* the statement has ended without error: does it pin? */
 
 /* prepared.c */
@@ -308,6 +312,7 @@ void prepared_long_data(struct session *s, struct slice payload);
 void prepared_reset(struct session *s, struct slice payload);
 void prepared_close(struct session *s, struct slice payload);
 void prepared_free_all(struct session *s);
+void prepared_rebase(struct session *s, const struct defaults *from, const struct defaults *to);
 /* The server's answer to the client's COM_STMT_PREPARE: registers the statement, writes our id into the payload. */
 void prepared_registered(struct session *s, struct backend *b, uint8_t *payload);
 void prepared_failed(struct session *s);  /* it was refused */
