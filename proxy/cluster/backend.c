@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "cluster/backend_setup.h"
 #include "mysql/reply.h"
 
 static void on_readable(struct conn *c);
@@ -24,6 +25,9 @@ static void destroy(void *p)
 	struct backend *b = p;
 
 	state_clear(&b->have);
+	defaults_unref(&b->base);
+	defaults_unref(&b->ground);
+	setup_end(b);
 	free(b->statements);
 	free(b);
 }
@@ -54,11 +58,8 @@ void backend_close(struct backend *b, bool failed, const char *why)
 	worker_bury(b->pool->cluster->worker, b, destroy);
 }
 
-static void fail(struct backend *b, unsigned code, const char *sqlstate, bool from_server, const char *fmt, ...)
-	__attribute__((format(printf, 5, 6)));
-
 /* The connection never became usable: whoever waits for it is told why. */
-static void fail(struct backend *b, unsigned code, const char *sqlstate, bool from_server, const char *fmt, ...)
+void backend_fail(struct backend *b, unsigned code, const char *sqlstate, bool from_server, const char *fmt, ...)
 {
 	struct backend_error e = {.code = code, .from_server = from_server};
 	struct pool *p = b->pool;
@@ -83,7 +84,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	fail(b, CR_CONN_HOST_ERROR, "HY000", false, "Can't connect to server on '%s' (timed out)",
+	backend_fail(b, CR_CONN_HOST_ERROR, "HY000", false, "Can't connect to server on '%s' (timed out)",
 	     b->pool->server->address.text);
 }
 
@@ -95,6 +96,7 @@ void backend_connect(struct pool *p)
 	struct event_base *base = p->cluster->worker->base;
 
 	b->pool = p;
+	b->epoch = atomic_load_explicit(p->cluster->epoch, memory_order_acquire);
 	b->conn.fd = -1;
 	evtimer_assign(&b->deadline, base, on_deadline, b);
 	p->nopen++;
@@ -121,11 +123,11 @@ static void take_greeting(struct backend *b, struct slice payload)
 	struct err_packet e;
 
 	if (payload.n > 0 && payload.p[0] == 0xff && err_parse(payload, &e) == 0) {
-		fail(b, e.code, e.sqlstate, true, "%.*s", (int)e.message.n, (const char *)e.message.p);
+		backend_fail(b, e.code, e.sqlstate, true, "%.*s", (int)e.message.n, (const char *)e.message.p);
 		return;
 	}
 	if (greeting_parse(payload, &g) < 0) {
-		fail(b, CR_MALFORMED_PACKET, "HY000", false, "server '%s' does not speak the MySQL protocol",
+		backend_fail(b, CR_MALFORMED_PACKET, "HY000", false, "server '%s' does not speak the MySQL protocol",
 		     p->server->name);
 		return;
 	}
@@ -137,7 +139,7 @@ static void take_greeting(struct backend *b, struct slice payload)
 	l.caps = ((id->caps | CAP_SESSION_TRACK | CAP_DEPRECATE_EOF) & g.caps) | CAP_PROTOCOL_41 |
 		 CAP_SECURE_CONNECTION | CAP_PLUGIN_AUTH | CAP_TRANSACTIONS | (g.caps & CAP_MYSQL);
 	if (!(l.caps & CAP_SESSION_TRACK)) {
-		fail(b, ER_NOT_SUPPORTED_YET, "42000", true,
+		backend_fail(b, ER_NOT_SUPPORTED_YET, "42000", true,
 		     "server '%s' has no session tracking (MariaDB 10.2 or later has)", p->server->name);
 		return;
 	}
@@ -152,36 +154,6 @@ static void take_greeting(struct backend *b, struct slice payload)
 	b->step = BACKEND_AUTH;
 }
 
-static void put_query(struct buf *b, const char *sql)
-{
-	size_t start = packet_begin(b, 0);
-
-	buf_put_u8(b, COM_QUERY);
-	buf_put_str(b, sql);
-	packet_end(b, start);
-}
-
-/* Session tracking on, what a login with this collation means, and the schema, which a reset keeps. */
-static void send_setup(struct backend *b, bool reset)
-{
-	struct buf out = {0};
-
-	b->setup_left = 2;
-	if (reset) {
-		static const uint8_t command[] = {1, 0, 0, 0, COM_RESET_CONNECTION};
-		buf_put(&out, command, sizeof command);
-		b->setup_left = 3;
-	}
-	put_query(&out, "SET session_track_system_variables='*',session_track_schema=1,session_track_state_change=1,"
-			"session_track_transaction_info='CHARACTERISTICS'");
-	put_query(&out, "SELECT @@character_set_client,@@character_set_connection,IFNULL(@@character_set_results,''),"
-			"@@collation_connection,IFNULL(DATABASE(),'')");
-	result_init(&b->setup, RESULT_SHAPE_QUERY, b->deprecate_eof);
-	b->step = BACKEND_SETUP;
-	conn_write(&b->conn, out.data, out.len);
-	buf_fini(&out);
-}
-
 static void take_auth(struct backend *b, struct slice payload, unsigned seq)
 {
 	struct identity *id = b->pool->identity;
@@ -192,17 +164,18 @@ static void take_auth(struct backend *b, struct slice payload, unsigned seq)
 	struct buf out = {0};
 
 	if (payload.n > 0 && payload.p[0] == 0 && ok_parse(payload, true, &ok) == 0) {
-		id->login_status = ok.status & ~(unsigned)STATUS_STATE_CHANGED;
-		send_setup(b, false);
+		if (id->login_status == 0 || pool_is_primarys(b->pool))
+			id->login_status = ok.status & ~(unsigned)STATUS_STATE_CHANGED;
+		setup_begin(b);
 		return;
 	}
 	if (payload.n > 0 && payload.p[0] == 0xff && err_parse(payload, &e) == 0) {
-		fail(b, e.code, e.sqlstate, true, "%.*s", (int)e.message.n, (const char *)e.message.p);
+		backend_fail(b, e.code, e.sqlstate, true, "%.*s", (int)e.message.n, (const char *)e.message.p);
 		return;
 	}
 	if (payload.n == 0 || auth_switch_parse(payload, &plugin, &data) < 0 || !slice_ieq(plugin, NATIVE_PLUGIN) ||
 	    data.n < AUTH_SALT) {
-		fail(b, ER_NOT_SUPPORTED_AUTH_MODE, "08004", true,
+		backend_fail(b, ER_NOT_SUPPORTED_AUTH_MODE, "08004", true,
 		     "server '%s' asks for an authentication plugin that is not supported", b->pool->server->name);
 		return;
 	}
@@ -214,58 +187,6 @@ static void take_auth(struct backend *b, struct slice payload, unsigned seq)
 	packet_end(&out, start);
 	conn_write(&b->conn, out.data, out.len);
 	buf_fini(&out);
-}
-
-static void copy_text(char *to, size_t cap, struct slice s)
-{
-	snprintf(to, cap, "%.*s", (int)s.n, (const char *)s.p);
-}
-
-static void take_login_state(struct backend *b, struct slice row)
-{
-	struct pool *p = b->pool;
-	struct reader r = reader_of(row);
-
-	copy_text(p->login.client, sizeof p->login.client, rd_lenenc_bytes(&r));
-	copy_text(p->login.connection, sizeof p->login.connection, rd_lenenc_bytes(&r));
-	copy_text(p->login.results, sizeof p->login.results, rd_lenenc_bytes(&r));
-	copy_text(p->login.collation, sizeof p->login.collation, rd_lenenc_bytes(&r));
-	state_set_schema(&b->have, rd_lenenc_bytes(&r));
-}
-
-static void take_setup(struct backend *b, struct slice payload)
-{
-	enum result_part part = result_step(&b->setup, (uint32_t)payload.n, payload.n > 0 ? payload.p[0] : 0);
-	struct ok_packet ok = {0};
-
-	if (part == RESULT_ERR) {
-		struct err_packet e;
-		if (err_parse(payload, &e) == 0)
-			fail(b, e.code, e.sqlstate, true, "server '%s' refused session tracking: %.*s",
-			     b->pool->server->name, (int)e.message.n, (const char *)e.message.p);
-		else
-			fail(b, CR_MALFORMED_PACKET, "HY000", false, "malformed packet");
-		return;
-	}
-	if (part == RESULT_ROW)
-		take_login_state(b, payload);
-	if (part == RESULT_OK || (part == RESULT_ROWS_END && b->deprecate_eof))
-		if (ok_parse(payload, true, &ok) < 0)
-			part = RESULT_MALFORMED;
-	if (part == RESULT_MALFORMED || part == RESULT_LOCAL_INFILE ||
-	    (result_wants_payload(part) && result_payload(&b->setup, part, payload, 0) < 0)) {
-		fail(b, CR_MALFORMED_PACKET, "HY000", false, "server '%s' sent a malformed packet",
-		     b->pool->server->name);
-		return;
-	}
-	if (!b->setup.done)
-		return;
-	result_init(&b->setup, RESULT_SHAPE_QUERY, b->deprecate_eof);
-	if (--b->setup_left > 0)
-		return;
-	event_del(&b->deadline);
-	b->tainted = false;
-	pool_ready(b);
 }
 
 /* --- bytes ------------------------------------------------------------------------------------------------------ */
@@ -280,7 +201,7 @@ static void take_packet(struct backend *b, struct slice payload, unsigned seq)
 		take_auth(b, payload, seq);
 		break;
 	case BACKEND_SETUP:
-		take_setup(b, payload);
+		setup_packet(b, payload);
 		break;
 	default:
 		break;
@@ -295,7 +216,7 @@ static void read_login(struct backend *b)
 	if (n == -1)
 		return;
 	if (n <= 0) {
-		fail(b, CR_CONN_HOST_ERROR, "HY000", false, "server '%s' closed the connection during login",
+		backend_fail(b, CR_CONN_HOST_ERROR, "HY000", false, "server '%s' closed the connection during login",
 		     b->pool->server->name);
 		return;
 	}
@@ -304,7 +225,7 @@ static void read_login(struct backend *b)
 		struct buf *in = &b->conn.in;
 		if (in->len < PACKET_HEADER || in->len < PACKET_HEADER + get_u24(in->data)) {
 			if (in->len > 65536)
-				fail(b, CR_MALFORMED_PACKET, "HY000", false,
+				backend_fail(b, CR_MALFORMED_PACKET, "HY000", false,
 				     "server '%s' sent an oversized packet in its login", b->pool->server->name);
 			return;
 		}
@@ -352,7 +273,7 @@ static void on_drained(struct conn *c)
 	if (c->connecting) {
 		int err = conn_connect_result(c);
 		if (err != 0) {
-			fail(b, CR_CONN_HOST_ERROR, "HY000", false, "Can't connect to server on '%s' (%d %s)",
+			backend_fail(b, CR_CONN_HOST_ERROR, "HY000", false, "Can't connect to server on '%s' (%d %s)",
 			     b->pool->server->address.text, err, strerror(err));
 			return;
 		}
@@ -373,7 +294,7 @@ void backend_put(struct backend **giver)
 	*giver = NULL;
 	b->owner = NULL;
 	b->ops = NULL;
-	if (b->spoilt) {
+	if (b->spoilt || (b->tainted && !setup_can_reset(b))) {
 		backend_close(b, false, "not as its pool says");
 		return;
 	}
@@ -387,7 +308,7 @@ void backend_put(struct backend **giver)
 	b->last_insert_id = 0;
 	pool_making(b);
 	event_add(&b->deadline, &tv);
-	send_setup(b, true);
+	setup_begin(b);
 }
 
 /* --- prepared statements ---------------------------------------------------------------------------------------- */

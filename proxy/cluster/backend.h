@@ -41,12 +41,15 @@ struct backend {
 	bool deprecate_eof;            /* the server negotiated it */
 	bool tainted;                  /* state that cannot be told apart: reset before the next owner */
 	bool spoilt;                   /* not even a reset makes it what its pool says */
-	uint8_t setup_left;            /* replies of the setup still to come */
+	bool read_only;                /* set up for reads alone, as a replica's: nothing can be written by it */
+	uint64_t epoch;                /* in which it was begun */
+	struct defaults *base;         /* counted; what it has where `have` says nothing: the identity's base */
+	struct defaults *ground;       /* counted; the same, but for what is its server's own */
 	uint32_t thread_id;
 	uint32_t uses; /* statements run: the stamp by which a session knows that it was the last user */
 	uint64_t last_insert_id;       /* what LAST_INSERT_ID() answers here, as far as known */
 	struct state have;
-	struct result setup;
+	struct setup *setup;           /* while it is under way */
 	int64_t idle_since;            /* monotonic microseconds */
 	const struct backend_ops *ops;
 	void *owner;
@@ -68,5 +71,9 @@ bool backend_statement_find(struct backend *b, uint64_t key, uint32_t *id);
 /* Records one; when the table is full the least recently used goes, and COM_STMT_CLOSE for it is appended to out. */
 void backend_statement_add(struct backend *b, uint64_t key, uint32_t id, struct buf *out);
 void backend_statement_forget(struct backend *b, uint64_t key, struct buf *out);
+
+/* For backend_setup.c. */
+void backend_fail(struct backend *b, unsigned code, const char *sqlstate, bool from_server, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6))); /* it never became usable: whoever waits for it is told why */
 
 #endif

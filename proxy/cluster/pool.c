@@ -52,15 +52,30 @@ struct identity *identity_get(struct cluster *c, struct slice user, const uint8_
 	return id;
 }
 
+void pool_forget_born(struct pool *p)
+{
+	defaults_unref(&p->born);
+	defaults_unref(&p->ground);
+	defaults_unref(&p->ground_base);
+	buf_fini(&p->ask);
+	buf_fini(&p->fix);
+	p->mark[0] = '\0';
+}
+
+static void pool_free(struct pool *p)
+{
+	pool_forget_born(p);
+	server_unref(p->server);
+	free(p);
+}
+
 static void identity_free(struct identity *id)
 {
 	LIST_REMOVE(id, link);
-	for (unsigned i = 0; i < STATS_SERVERS; i++) {
-		if (id->pools[i] == NULL)
-			continue;
-		server_unref(id->pools[i]->server);
-		free(id->pools[i]);
-	}
+	for (unsigned i = 0; i < STATS_SERVERS; i++)
+		if (id->pools[i] != NULL)
+			pool_free(id->pools[i]);
+	defaults_unref(&id->base);
 	explicit_bzero(id->stage1, sizeof id->stage1);
 	free(id->user);
 	free(id);
@@ -101,8 +116,7 @@ static struct pool *pool_of(struct cluster *c, struct identity *id, struct serve
 	struct pool *p = id->pools[server->id];
 
 	if (p != NULL && p->server != server && p->nopen == 0 && p->nwaiting == 0) {
-		server_unref(p->server); /* the id was given to another server */
-		free(p);
+		pool_free(p); /* the id was given to another server */
 		p = NULL;
 	}
 	if (p == NULL) {
@@ -116,6 +130,23 @@ static struct pool *pool_of(struct cluster *c, struct identity *id, struct serve
 		id->pools[server->id] = p;
 	}
 	return p;
+}
+
+bool pool_is_primarys(const struct pool *p)
+{
+	const struct server_view *v = view_of(p);
+
+	return v != NULL && v->role == ROLE_PRIMARY;
+}
+
+static bool fits(const struct backend *b, uint64_t epoch, bool primarys)
+{
+	return b->epoch >= epoch && b->base == b->pool->identity->base && b->read_only == !primarys;
+}
+
+bool pool_may_lend(const struct backend *b)
+{
+	return fits(b, atomic_load_explicit(b->pool->cluster->epoch, memory_order_acquire), pool_is_primarys(b->pool));
 }
 
 static void own(struct pool *p, struct backend *b)
@@ -173,15 +204,22 @@ static struct backend *choose(struct pool *p, const struct pool_taste *taste)
 struct backend *pool_get(struct cluster *c, struct identity *id, unsigned index, const struct pool_taste *taste,
 			 struct pool_wait *wait)
 {
-	struct pool *p = pool_of(c, id, c->topology->views[index].server);
-	struct backend *b = TAILQ_EMPTY(&p->waiters) ? choose(p, taste) : NULL;
+	const struct server_view *view = &c->topology->views[index];
+	struct pool *p = pool_of(c, id, view->server);
+	uint64_t epoch = atomic_load_explicit(c->epoch, memory_order_acquire);
+	struct backend *b;
 
-	if (b != NULL) {
+	while ((b = TAILQ_EMPTY(&p->waiters) ? choose(p, taste) : NULL) != NULL) {
+		if (!fits(b, epoch, view->role == ROLE_PRIMARY)) {
+			backend_close(b, false, "of other defaults than now");
+			continue;
+		}
 		own(p, b);
 		return b;
 	}
 	wait->pool = p;
 	wait->since = topology_now_us();
+	wait->epoch = epoch;
 	TAILQ_INSERT_TAIL(&p->waiters, wait, link);
 	p->nwaiting++;
 	grow(p);
@@ -274,7 +312,13 @@ void pool_ready(struct backend *b)
 		backend_close(b, false, "makes room for another user");
 		return;
 	}
-	struct pool_wait *w = next_waiter(p);
+	struct pool_wait *w = TAILQ_FIRST(&p->waiters);
+	if (w != NULL ? !fits(b, w->epoch, pool_is_primarys(p)) : !pool_may_lend(b)) {
+		b->step = BACKEND_OWNED;
+		backend_close(b, false, "of other defaults than now"); /* makes another for who waits */
+		return;
+	}
+	w = next_waiter(p);
 	if (w != NULL) {
 		b->step = BACKEND_OWNED;
 		w->done(w, b, NULL);
@@ -331,12 +375,17 @@ void pool_closed(struct backend *b)
 
 static void sweep_pool(struct pool *p, int64_t now)
 {
-	struct backend *b;
+	struct backend *b, *next;
 	int64_t limit = (int64_t)p->cluster->config->pool_idle_ms * 1000;
 	bool leave = leaves(p);
 
 	while ((b = TAILQ_LAST(&p->idle, backend_list)) != NULL && (leave || now - b->idle_since > limit))
 		backend_close(b, false, leave ? "its server is drained or left" : "idle");
+	for (b = TAILQ_FIRST(&p->idle); b != NULL; b = next) {
+		next = TAILQ_NEXT(b, link);
+		if (!pool_may_lend(b))
+			backend_close(b, false, "of other defaults than now");
+	}
 }
 
 static void sweep(struct cluster *c)
@@ -367,11 +416,12 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 	sweep(c);
 }
 
-void cluster_init(struct cluster *c, struct worker *w, unsigned workers, struct config *config)
+void cluster_init(struct cluster *c, struct worker *w, unsigned workers, struct config *config,
+		  _Atomic uint64_t *epoch)
 {
 	struct timeval tv = {.tv_sec = SWEEP_SECONDS};
 
-	*c = (struct cluster){.worker = w, .workers = workers, .config = config_ref(config)};
+	*c = (struct cluster){.worker = w, .workers = workers, .config = config_ref(config), .epoch = epoch};
 	LIST_INIT(&c->identities);
 	event_assign(&c->sweeper, w->base, -1, EV_PERSIST, on_sweep, c);
 	event_add(&c->sweeper, &tv);

@@ -8,6 +8,11 @@
  *                     ^         |
  *                     +- reset -+   (COM_RESET_CONNECTION when its state cannot be told apart any more)
  *
+ * Whatever its server, a connection that is lent has what a connection to the primary has at its login, the identity's
+ * `base`: what a session has not set is the primary's default. Where its server gives others, its setup sets them
+ * (cluster/backend_setup.h). Each connection is of an epoch: when globals or schemas' defaults may have changed a new
+ * one begins, and none of an older one is lent any more.
+ *
  * Everything here runs on the worker's thread.
  */
 #ifndef ST_CLUSTER_POOL_H
@@ -18,6 +23,7 @@
 #include "base/config.h"
 #include "cluster/topology.h"
 #include "mysql/auth.h"
+#include "mysql/defaults.h"
 #include "mysql/state.h"
 #include "net/conn.h"
 #include "net/worker.h"
@@ -46,6 +52,8 @@ struct identity {
 	uint16_t collation;
 	unsigned stats_user;
 	uint16_t login_status;         /* server status after a fresh login; 0 until one was seen */
+	struct defaults *base;         /* counted; NULL until a connection was measured */
+	uint64_t base_epoch;           /* in which the primary gave it; 0: it is a replica's, for want of a primary */
 	struct pool *pools[STATS_SERVERS];
 };
 
@@ -61,7 +69,16 @@ struct pool {
 	struct backend_list making;    /* connecting, logging in, being reset */
 	struct wait_list waiters;
 	unsigned nidle, nopen, nconnecting, nwaiting;
-	struct state_login login;      /* known once login.client is not empty */
+	/* backend_setup.c's */
+	struct defaults *born;         /* counted; what a fresh connection has here; NULL: to be measured */
+	char mark[33];                 /* its fingerprint, "" until it was asked */
+	bool init_connect;             /* the server runs statements at a login, and not after a reset */
+	struct buf ask;                /* the question for the fingerprint */
+	struct defaults *ground_base, *ground; /* counted; what a connection has here that was set up for that base */
+	struct buf fix;                /* the commands that make born the ground */
+	unsigned nfix;
+	bool fix_read_only;            /* made for connections that are */
+	int64_t changed_us;            /* when born was last found to be wrong */
 };
 
 /* One worker's view of the servers. */
@@ -70,12 +87,14 @@ struct cluster {
 	struct config *config;         /* counted; replaced by cluster_reload */
 	struct topology *topology;     /* counted; replaced by cluster_publish */
 	unsigned workers;
+	_Atomic uint64_t *epoch;       /* the group's; begins with 1 */
 	LIST_HEAD(, identity) identities;
 	unsigned open[STATS_SERVERS];  /* this worker's connections by server id */
 	struct event sweeper;
 };
 
-void cluster_init(struct cluster *c, struct worker *w, unsigned workers, struct config *config);
+void cluster_init(struct cluster *c, struct worker *w, unsigned workers, struct config *config,
+		  _Atomic uint64_t *epoch);
 void cluster_fini(struct cluster *c);
 /* Both take over one reference. */
 void cluster_publish(struct cluster *c, struct topology *t);
@@ -86,9 +105,16 @@ struct identity *identity_get(struct cluster *c, struct slice user, const uint8_
 			      uint32_t xcaps, uint16_t collation);
 void identity_put(struct cluster *c, struct identity **id);
 
+/* Is id->base what the primary gives now? */
+static inline bool identity_settled(const struct cluster *c, const struct identity *id)
+{
+	return id->base_epoch == atomic_load_explicit(c->epoch, memory_order_acquire);
+}
+
 struct pool_wait { /* embedded in whoever waits */
 	TAILQ_ENTRY(pool_wait) link;
 	struct pool *pool; /* NULL: not waiting */
+	uint64_t epoch;    /* when it began to wait: an older connection is not for it */
 	int64_t since;     /* monotonic us */
 	/* A connection is the waiter's now, or none could be made (b is NULL). Never from within pool_get. */
 	void (*done)(struct pool_wait *w, struct backend *b, const struct backend_error *error);
@@ -105,7 +131,10 @@ struct backend *pool_get(struct cluster *c, struct identity *id, unsigned index,
 			 struct pool_wait *wait);
 void pool_cancel(struct pool_wait *wait); /* may be called when not waiting */
 
-/* For backend.c. */
+/* For backend.c and backend_setup.c. */
+bool pool_is_primarys(const struct pool *p);                               /* its server is the primary now */
+bool pool_may_lend(const struct backend *b);                               /* it is of the present epoch, base, role */
+void pool_forget_born(struct pool *p);
 void pool_making(struct backend *b);                                       /* connecting, or being reset */
 void pool_ready(struct backend *b);                                        /* fresh, reset or given back */
 void pool_failed(struct pool *p, const struct backend_error *error);       /* a connect ended without a connection */

@@ -20,18 +20,9 @@ static const char *const not_state[] = {
 	"pseudo_slave_mode", "pseudo_thread_id", "timestamp",  "warning_count",
 };
 
-/* Names go into SQL as they are. */
-static bool is_name(struct slice name)
-{
-	for (size_t i = 0; i < name.n; i++)
-		if (!isalnum(name.p[i]) && name.p[i] != '_' && name.p[i] != '.')
-			return false;
-	return name.n > 0;
-}
-
 static bool is_state(struct slice name)
 {
-	if (!is_name(name))
+	if (!defaults_is_name(name))
 		return false;
 	if (name.n > 14 && memcmp(name.p, "session_track_", 14) == 0)
 		return false;
@@ -73,6 +64,7 @@ void state_copy(struct state *to, const struct state *from)
 	for (unsigned i = 0; i < from->n; i++) {
 		to->vars[i].name = xstrdup(from->vars[i].name);
 		to->vars[i].value = xstrdup(from->vars[i].value);
+		to->vars[i].family = from->vars[i].family;
 	}
 }
 
@@ -92,32 +84,137 @@ static struct state_var *find(const struct state *s, const char *name, size_t n)
 	return NULL;
 }
 
-bool state_set(struct state *s, struct slice name, struct slice value)
+/* --- families ----------------------------------------------------------------------------------------------------- */
+
+/* Variables that change others (facts by experiment on 10.11). `mutual`: each sets all of them, as where one is another
+ * name of the other. Else the first sets the others, which can be set by themselves behind it. */
+static const struct family {
+	bool mutual;
+	const char *names[3];
+} families[] = {
+	{true, {"character_set_connection", "collation_connection"}},
+	{true, {"character_set_database", "collation_database"}},
+	{true, {"character_set_server", "collation_server"}},
+	{true, {"default_storage_engine", "storage_engine"}},
+	{true, {"alter_algorithm", "old_alter_table"}},
+	{true, {"tmp_table_size", "tmp_memory_table_size"}},
+	{true, {"tx_isolation", "transaction_isolation"}},
+	{true, {"tx_read_only", "transaction_read_only"}},
+	{true, {"max_delayed_threads", "max_insert_delayed_threads"}},
+	{true, {"long_query_time", "log_slow_query_time"}},
+	{true, {"min_examined_row_limit", "log_slow_min_examined_row_limit"}},
+	{true, {"slow_query_log", "log_slow_query"}},
+	{false, {"max_join_size", "sql_big_selects"}},
+	{false, {"old", "old_mode"}},
+	{false, {"log_slow_disabled_statements", "log_slow_admin_statements", "log_slow_slave_statements"}},
+	{false, {"log_slow_filter", "log_queries_not_using_indexes"}},
+	{false, {"wsrep_sync_wait", "wsrep_causal_reads"}},
+};
+enum { FAMILIES = sizeof families / sizeof *families, MEMBERS = sizeof families[0].names / sizeof *families[0].names };
+
+/* The index of a variable's family, or -1. */
+static int family_of(const char *name)
 {
-	if (!is_state(name))
-		return false;
+	for (int f = 0; f < FAMILIES; f++)
+		for (unsigned m = 0; m < MEMBERS && families[f].names[m] != NULL; m++)
+			if (strcasecmp(families[f].names[m], name) == 0)
+				return f;
+	return -1;
+}
+
+/* Does setting the one variable of a family set the other? */
+static bool sets(const struct family *f, const char *one, const char *other)
+{
+	return strcasecmp(one, other) != 0 && (f->mutual || strcasecmp(one, f->names[0]) == 0);
+}
+
+static void drop(struct state *s, const char *name)
+{
+	struct state_var *v = find(s, name, strlen(name));
+
+	if (v == NULL)
+		return;
+	s->hash ^= var_hash(v->name, v->value);
+	free(v->name);
+	free(v->value);
+	*v = s->vars[--s->n];
+}
+
+/* Has s said what this variable is, by itself or by one that sets it? */
+static bool says(const struct state *s, const char *name)
+{
+	int family = family_of(name);
+
+	for (unsigned i = 0; i < s->n; i++)
+		if (strcasecmp(s->vars[i].name, name) == 0 ||
+		    (family >= 0 && s->vars[i].family == family && sets(&families[family], s->vars[i].name, name)))
+			return true;
+	return false;
+}
+
+/* --- what is known ------------------------------------------------------------------------------------------------ */
+
+static struct state_var *put(struct state *s, struct slice name, struct slice value)
+{
 	struct state_var *v = find(s, (const char *)name.p, name.n);
+
 	if (v == NULL) {
 		s->vars = xrealloc(s->vars, (s->n + 1) * sizeof *s->vars);
 		v = &s->vars[s->n++];
 		v->name = xstrndup((const char *)name.p, name.n);
+		for (char *p = v->name; *p != '\0'; p++)
+			*p = (char)tolower((unsigned char)*p);
+		v->family = family_of(v->name);
 	} else {
 		s->hash ^= var_hash(v->name, v->value);
 		free(v->value);
 	}
 	v->value = xstrndup((const char *)value.p, value.n);
 	s->hash ^= var_hash(v->name, v->value);
-	/* A new connection character set brings its own default collation; one that was set before is gone. */
-	struct state_var *collation = NULL;
-	if (slice_ieq(name, "character_set_connection"))
-		collation = find(s, "collation_connection", strlen("collation_connection"));
-	if (collation != NULL) {
-		s->hash ^= var_hash(collation->name, collation->value);
-		free(collation->name);
-		free(collation->value);
-		*collation = s->vars[--s->n];
-	}
+	return v;
+}
+
+bool state_set(struct state *s, struct slice name, struct slice value)
+{
+	if (!is_state(name))
+		return false;
+	const struct state_var *v = put(s, name, value);
+	if (v->family < 0)
+		return true;
+	const struct family *f = &families[v->family];
+	const char *set = v->name; /* the variable itself stays, but its place may change */
+	for (unsigned m = 0; m < MEMBERS && f->names[m] != NULL; m++)
+		if (sets(f, set, f->names[m]))
+			drop(s, f->names[m]);
 	return true;
+}
+
+void state_learn(struct state *s, const struct defaults *base, struct slice name, struct slice value)
+{
+	if (!is_state(name))
+		return;
+	char *key = xstrndup((const char *)name.p, name.n);
+	const char *is = state_get(s, key), *default_is = defaults_get(base, key);
+	bool known = is != NULL ? slice_eq(value, slice_str(is))
+				: !says(s, key) && default_is != NULL && slice_eq(value, slice_str(default_is));
+	free(key);
+	if (!known)
+		state_set(s, name, value);
+}
+
+void state_rebase(struct state *s, const struct defaults *from, const struct defaults *to)
+{
+	struct state added = {0};
+
+	for (unsigned i = 0; from != NULL && i < from->n; i++) {
+		const struct default_var *v = &from->vars[i];
+		const char *now = defaults_get(to, v->name);
+		if (now != NULL && strcmp(now, v->value) != 0 && !says(s, v->name))
+			state_set(&added, slice_str(v->name), slice_str(v->value));
+	}
+	for (unsigned i = 0; i < added.n; i++)
+		put(s, slice_str(added.vars[i].name), slice_str(added.vars[i].value));
+	state_clear(&added);
 }
 
 const char *state_get(const struct state *s, const char *name)
@@ -137,11 +234,25 @@ static bool is_number(const char *v)
 	return digits > 0 && *p == '\0';
 }
 
+/* Those that are NULL when they are reported as empty. */
+static bool empty_is_null(const char *name)
+{
+	static const char *const names[] = {"character_set_results", "default_tmp_storage_engine",
+					    "enforce_storage_engine", "innodb_ft_user_stopword_table", "innodb_tmpdir"};
+
+	for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+		if (strcasecmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
 /* Variables are reported as text, but numeric ones may not be set from a string. */
 static void put_value(struct buf *b, const char *name, const char *value)
 {
-	if (*value == '\0' && strcasecmp(name, "character_set_results") == 0) {
+	if (*value == '\0' && empty_is_null(name)) {
 		buf_put_str(b, "NULL");
+	} else if (strcmp(value, "DEFAULT") == 0 && strcasecmp(name, "system_versioning_asof") == 0) {
+		buf_put_str(b, value);
 	} else if (is_number(value)) {
 		buf_put_str(b, value);
 	} else if (strpbrk(value, "'\\") != NULL) { /* neither quoting nor escapes, whatever sql_mode is */
@@ -153,9 +264,34 @@ static void put_value(struct buf *b, const char *name, const char *value)
 	}
 }
 
-static void put_assignment(struct buf *b, size_t start, const char *name, const char *value)
+/* --- from one state to another ------------------------------------------------------------------------------------ */
+
+/* A SET that is being written. */
+struct set {
+	struct buf *out;
+	size_t start; /* where it begins */
+	const struct state *want, *have;
+	const struct state_base *base;
+};
+
+static bool same(const char *a, const char *b)
 {
-	buf_put_str(b, b->len == start ? "SET " : ",");
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool is_read_only_flag(const char *name)
+{
+	return strcasecmp(name, "tx_read_only") == 0 || strcasecmp(name, "transaction_read_only") == 0;
+}
+
+/* value NULL: what the session never set. */
+static void put_assignment(const struct set *s, const char *name, const char *value)
+{
+	struct buf *b = s->out;
+
+	if (value == NULL)
+		value = defaults_get(s->base->defaults, name);
+	buf_put_str(b, b->len == s->start ? "SET " : ",");
 	buf_put_str(b, name);
 	buf_put_u8(b, '=');
 	if (value == NULL)
@@ -164,68 +300,56 @@ static void put_assignment(struct buf *b, size_t start, const char *name, const 
 		put_value(b, name, value);
 }
 
-static bool same(const char *a, const char *b)
+/* Where anything differs all of it is written, from the defaults on: the order is the table's, the first one sets the
+ * others. */
+static void put_family(const struct set *s, const struct family *f)
 {
-	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
+	bool differs = false, had = false, wanted = false;
 
-/* These two go together: setting the set takes its default collation. */
-static bool is_connection_charset(const char *name)
-{
-	return strcasecmp(name, "character_set_connection") == 0 || strcasecmp(name, "collation_connection") == 0;
-}
-
-static void put_connection_charset(const struct state *want, const struct state *have, const struct state_login *login,
-				   struct buf *out, size_t start)
-{
-	const char *set = state_get(want, "character_set_connection");
-	const char *collation = state_get(want, "collation_connection");
-
-	if (same(set, state_get(have, "character_set_connection")) &&
-	    same(collation, state_get(have, "collation_connection")))
+	for (unsigned m = 0; m < MEMBERS && f->names[m] != NULL; m++) {
+		const char *want = state_get(s->want, f->names[m]), *have = state_get(s->have, f->names[m]);
+		differs |= !same(want, have);
+		had |= have != NULL;
+		wanted |= want != NULL;
+	}
+	if (!differs || (s->base->read_only && is_read_only_flag(f->names[0])))
 		return;
-	put_assignment(out, start, "character_set_connection", set != NULL ? set : login->connection);
-	if (collation != NULL)
-		put_assignment(out, start, "collation_connection", collation);
-	else if (set == NULL)
-		put_assignment(out, start, "collation_connection", login->collation);
-}
-
-/* What a variable goes back to that the session never set. */
-static const char *login_value(const struct state_login *login, const char *name)
-{
-	if (strcasecmp(name, "character_set_client") == 0)
-		return login->client;
-	if (strcasecmp(name, "character_set_results") == 0)
-		return login->results;
-	return NULL;
-}
-
-static void put_variables(const struct state *want, const struct state *have, const struct state_login *login,
-			  struct buf *out, size_t start)
-{
-	for (unsigned i = 0; i < want->n; i++) {
-		const struct state_var *w = &want->vars[i];
-		if (!is_connection_charset(w->name) && !same(w->value, state_get(have, w->name)))
-			put_assignment(out, start, w->name, w->value);
+	for (unsigned m = 0; m < MEMBERS && f->names[m] != NULL && had && !(wanted && f->mutual); m++)
+		if (defaults_get(s->base->defaults, f->names[m]) != NULL || state_get(s->have, f->names[m]) != NULL)
+			put_assignment(s, f->names[m], NULL);
+	for (unsigned m = 0; m < MEMBERS && f->names[m] != NULL; m++) {
+		const char *want = state_get(s->want, f->names[m]);
+		if (want != NULL)
+			put_assignment(s, f->names[m], want);
 	}
-	for (unsigned i = 0; i < have->n; i++) {
-		const struct state_var *h = &have->vars[i];
-		if (!is_connection_charset(h->name) && state_get(want, h->name) == NULL)
-			put_assignment(out, start, h->name, login_value(login, h->name));
-	}
-	put_connection_charset(want, have, login, out, start);
 }
 
-int state_diff_variables(const struct state *want, const struct state *have, const struct state_login *login,
-			 struct buf *out)
+/* One SET, or none. */
+static int put_set(const struct state *want, const struct state *have, const struct state_base *base, struct buf *out)
 {
 	size_t packet = packet_begin(out, 0);
 
 	buf_put_u8(out, COM_QUERY);
-	size_t start = out->len;
-	put_variables(want, have, login, out, start);
-	if (out->len == start) {
+	struct set s = {out, out->len, want, have, base};
+	uint32_t seen = 0; /* families */
+	for (unsigned i = 0; i < want->n; i++) {
+		const struct state_var *w = &want->vars[i];
+		if (w->family >= 0)
+			seen |= 1u << w->family;
+		else if (strcmp(w->name, "role") != 0 && !same(w->value, state_get(have, w->name)))
+			put_assignment(&s, w->name, w->value);
+	}
+	for (unsigned i = 0; i < have->n; i++) {
+		const struct state_var *h = &have->vars[i];
+		if (h->family >= 0)
+			seen |= 1u << h->family;
+		else if (strcmp(h->name, "role") != 0 && state_get(want, h->name) == NULL)
+			put_assignment(&s, h->name, NULL);
+	}
+	for (unsigned f = 0; seen != 0; f++, seen >>= 1)
+		if (seen & 1)
+			put_family(&s, &families[f]);
+	if (out->len == s.start) {
 		out->len = packet;
 		return 0;
 	}
@@ -233,13 +357,49 @@ int state_diff_variables(const struct state *want, const struct state *have, con
 	return 1;
 }
 
-int state_diff(const struct state *want, const struct state *have, const struct state_login *login, struct buf *out)
+void state_put_role(const char *role, struct buf *out)
+{
+	size_t packet = packet_begin(out, 0);
+
+	buf_put_u8(out, COM_QUERY);
+	buf_put_str(out, "SET ROLE ");
+	if (role == NULL || *role == '\0') {
+		buf_put_str(out, "NONE");
+	} else {
+		buf_put_u8(out, '`');
+		for (; *role != '\0'; role++) {
+			if (*role == '`')
+				buf_put_u8(out, '`');
+			buf_put_u8(out, (unsigned char)*role);
+		}
+		buf_put_u8(out, '`');
+	}
+	packet_end(out, packet);
+}
+
+/* A role may give the right to set variables: one that is wanted comes before them, one that goes, goes after them. */
+int state_diff_variables(const struct state *want, const struct state *have, const struct state_base *base,
+			 struct buf *out)
+{
+	const char *role = state_get(want, "role");
+	bool differs = !same(role, state_get(have, "role"));
+	int commands = differs;
+
+	if (differs && role != NULL)
+		state_put_role(role, out);
+	commands += put_set(want, have, base, out);
+	if (differs && role == NULL)
+		state_put_role(defaults_get(base->defaults, "role"), out);
+	return commands;
+}
+
+int state_diff(const struct state *want, const struct state *have, const struct state_base *base, struct buf *out)
 {
 	if (want->hash == have->hash)
 		return 0;
 	if (want->schema == NULL && have->schema != NULL)
 		return -1;
-	int commands = state_diff_variables(want, have, login, out);
+	int commands = state_diff_variables(want, have, base, out);
 	if (!same(want->schema, have->schema)) {
 		size_t packet = packet_begin(out, 0);
 		buf_put_u8(out, COM_INIT_DB);

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Session state that can be told to another server connection: the schema, and system variables that differ from what
- * a fresh login has. A session has the state it wants, a server connection the state it has; state_diff writes what
- * turns one into the other. Empty states own no memory. Pure.
+ * a fresh login has (its `struct defaults`). A session has the state it wants, a server connection the state it has;
+ * state_diff writes what turns one into the other. Empty states own no memory. Pure.
+ *
+ * "role" is a pseudo variable: the role in force, empty for none; it is set by SET ROLE.
+ *
+ * Some variables change others when they are set (`families` in state.c). A state holds no more of a family than what
+ * determines all of it: setting one drops those that it sets as well.
  */
 #ifndef ST_MYSQL_STATE_H
 #define ST_MYSQL_STATE_H
@@ -11,9 +16,11 @@
 #include <stdint.h>
 
 #include "base/slice.h"
+#include "mysql/defaults.h"
 
 struct state_var {
-	char *name, *value;
+	char *name, *value; /* the name in lower case */
+	int family;         /* state.c's, -1: none */
 };
 struct state {
 	char *schema; /* NULL: none */
@@ -30,17 +37,32 @@ void state_set_schema(struct state *s, struct slice schema);
 bool state_set(struct state *s, struct slice name, struct slice value);
 const char *state_get(const struct state *s, const char *name); /* NULL: as after login */
 
-/* What character sets a login with this pool's collation gives: DEFAULT would mean the server's own. */
-struct state_login {
-	char client[32], connection[32], results[32], collation[64];
+/* Records what a server was asked for: a variable that is as in `base`, and of which s says nothing, stays out. For
+ * statements that nobody told of: ask DEFAULTS_QUERY and learn every row of its answer. */
+void state_learn(struct state *s, const struct defaults *base, struct slice name, struct slice value);
+/* The same state, told against other defaults: variables that `from` and `to` have with different values, and of which s
+ * says nothing, are put into s as they are in `from`. */
+void state_rebase(struct state *s, const struct defaults *from, const struct defaults *to);
+
+/* What a server connection has where its state says nothing. */
+struct state_base {
+	const struct defaults *defaults; /* NULL, or one that does not know a variable: the server's own default */
+	bool read_only; /* SET SESSION TRANSACTION READ ONLY stands there, whatever a session wants: it is never undone
+			 */
 };
 
-/* Appends the commands (whole packets: COM_QUERY with one SET, COM_INIT_DB) that turn `have` into `want`. Returns how
- * many commands, each of which gets one reply; -1 when it cannot be done (no schema is wanted but one is set). */
-int state_diff(const struct state *want, const struct state *have, const struct state_login *login, struct buf *out);
+/* The most commands that state_diff writes: SET, SET ROLE, COM_INIT_DB. */
+enum { STATE_COMMANDS = 3 };
 
-/* The variables alone, for a command that sets the schema itself: 0 or 1 commands. */
-int state_diff_variables(const struct state *want, const struct state *have, const struct state_login *login,
+/* Appends the commands (whole packets: COM_QUERY, COM_INIT_DB) that turn `have` into `want`. Returns how many commands,
+ * each of which gets one reply; -1 when it cannot be done (no schema is wanted but one is set). */
+int state_diff(const struct state *want, const struct state *have, const struct state_base *base, struct buf *out);
+
+/* Appends SET ROLE; NULL or empty: none. */
+void state_put_role(const char *role, struct buf *out);
+
+/* Without the schema, for a command that sets it itself: STATE_COMMANDS - 1 at most. */
+int state_diff_variables(const struct state *want, const struct state *have, const struct state_base *base,
 			 struct buf *out);
 
 #endif

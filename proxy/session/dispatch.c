@@ -28,6 +28,16 @@ static bool source_at_primary(const struct session *s)
 	return s->home != NULL || s->insert_id_dirty || s->unproved;
 }
 
+/* Until one server connection of this kind has logged in at the primary, nobody knows what its sessions have. Without a
+ * primary the last word counts. */
+static bool knows_defaults(const struct session *s)
+{
+	const struct topology *t = s->pw->cluster.topology;
+
+	return identity_settled(&s->pw->cluster, s->identity) ||
+	       (s->identity->base != NULL && (t == NULL || t->primary < 0));
+}
+
 /* What statement and session allow. */
 static void decide(struct session *s)
 {
@@ -47,9 +57,10 @@ static void decide(struct session *s)
 		facts.in_transaction = false;
 		c->alone = route_wants(c->stmt, &facts, catalog);
 	}
-	/* Until one server connection of this kind has logged in, nobody knows how the server reads quotes. */
-	if (c->want.target == TARGET_REPLICA && s->identity->login_status == 0)
+	if (c->want.target == TARGET_REPLICA && !knows_defaults(s))
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_STATE_UNKNOWN};
+	else if (s->base == NULL && s->identity->base != NULL)
+		track_base(s, s->identity->base);
 	/* The session's state is in a connection of the primary's already: one more transaction goes there too. */
 	if (c->stmt->kind == SQL_BEGIN_RO && source_at_primary(s))
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
@@ -320,6 +331,8 @@ static void got(struct session *s, struct backend *b)
 	b->owner = s;
 	b->ops = &relay_ops;
 	s->command->server_id = b->pool->server->id;
+	if (s->base != b->base)
+		track_base(s, b->base);
 	dispatch_send(s);
 }
 
@@ -459,8 +472,9 @@ static bool put_state(struct session *s, struct buf *out, const struct state *wa
 	/* A prepared statement runs in the schema that it was prepared in, as at a server: its connection is there. */
 	bool sets_schema = c->code == COM_INIT_DB || (c->ps != NULL && want == &s->want && want->schema == NULL &&
 						      prepared_state(c)->schema != NULL);
-	int n = sets_schema ? state_diff_variables(want, &b->have, &b->pool->login, out)
-			    : state_diff(want, &b->have, &b->pool->login, out);
+	const struct state_base base = {b->ground, b->read_only};
+	int n = sets_schema ? state_diff_variables(want, &b->have, &base, out)
+			    : state_diff(want, &b->have, &base, out);
 
 	if (n < 0)
 		return false;

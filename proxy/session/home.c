@@ -12,8 +12,9 @@
  */
 #include "session/session.h"
 
+#include "mysql/defaults.h"
+
 #include <stdlib.h>
-#define DEFAULTS_QUERY "SELECT LOWER(VARIABLE_NAME),SESSION_VALUE FROM information_schema.SYSTEM_VARIABLES WHERE VARIABLE_SCOPE<>'GLOBAL' AND READ_ONLY='NO' AND SESSION_VALUE<>GLOBAL_VALUE AND VARIABLE_NAME NOT LIKE 'session_track%' AND VARIABLE_NAME NOT LIKE 'wsrep%' AND VARIABLE_NAME NOT IN ('character_set_database','collation_database','pseudo_thread_id','rand_seed1','rand_seed2','timestamp')" /*STUB*/
 
 /* --- what only one connection knows -------------------------------------------------------------------------------- */
 

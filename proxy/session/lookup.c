@@ -24,6 +24,9 @@ static void shape(struct session *s, uint8_t out[CACHE_SHAPE])
 	buf_put_u8(b, 0);
 	buf_put(b, s->identity->user, strlen(s->identity->user) + 1);
 	buf_put_u64(b, s->want.hash);
+	uint8_t base[DEFAULTS_DIGEST];
+	defaults_digest(s->base, base);
+	buf_put(b, base, sizeof base);
 	buf_put_u32(b, s->caps & (identity_caps(~0u) | CAP_DEPRECATE_EOF));
 	buf_put_u32(b, s->xcaps);
 	buf_put_u16(b, s->collation);

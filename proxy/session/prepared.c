@@ -102,6 +102,17 @@ static uint64_t key_of(struct slice text, const struct state *state)
 	return XXH3_64bits_withSeed(text.p, text.n, state->hash);
 }
 
+void prepared_rebase(struct session *s, const struct defaults *from, const struct defaults *to)
+{
+	for (unsigned i = 0; i < s->nprepared; i++) {
+		struct prepared *p = s->prepared[i];
+		if (p == NULL)
+			continue;
+		state_rebase(&p->state, from, to);
+		p->key = key_of(slice_of(p->text, p->len), &p->state);
+	}
+}
+
 void prepared_prepare(struct session *s)
 {
 	struct command *c = s->command;

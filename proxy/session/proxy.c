@@ -100,6 +100,7 @@ struct proxy *proxy_new(struct worker *const *workers, unsigned n, struct config
 	p->freshness = freshness;
 	p->cache = cache_shared_new(config);
 	p->nworkers = n;
+	p->epoch = 1;
 	p->workers = xcalloc(p->nworkers, sizeof *p->workers);
 	for (unsigned i = 0; i < p->nworkers; i++) {
 		struct proxy_worker *pw = xcalloc(1, sizeof *pw);
@@ -109,7 +110,7 @@ struct proxy *proxy_new(struct worker *const *workers, unsigned n, struct config
 		TAILQ_INIT(&pw->wait_primary);
 		TAILQ_INIT(&pw->lingering);
 		event_assign(&pw->linger_tick, pw->worker->base, -1, EV_PERSIST, on_linger_tick, pw);
-		cluster_init(&pw->cluster, pw->worker, p->nworkers, config);
+		cluster_init(&pw->cluster, pw->worker, p->nworkers, config, &p->epoch);
 		pw->cache = cache_new(p->cache, pw->worker->base, config, pw->worker->stats);
 		pw->memo = sql_memo_new();
 		watch_rules(pw);
@@ -224,6 +225,11 @@ void proxy_reload(struct proxy *p, struct config *config)
 {
 	for (unsigned i = 0; i < p->nworkers; i++)
 		post(p->workers[i], take_config, config_ref(config));
+}
+
+void proxy_new_epoch(struct proxy *p)
+{
+	atomic_fetch_add_explicit(&p->epoch, 1, memory_order_acq_rel);
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------------ */

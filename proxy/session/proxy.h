@@ -44,6 +44,7 @@ struct proxy {
 	_Atomic uint64_t catalog_needed; /* DDL passed: snapshots older than this generation are not trusted */
 	atomic_int ddl_in_flight;
 	atomic_bool draining;
+	_Atomic uint64_t epoch; /* of what new sessions inherit: cluster/pool.h */
 };
 
 struct proxy_worker {
@@ -77,6 +78,9 @@ void proxy_publish_topology(struct proxy *p, struct topology *t);
 void proxy_publish_accounts(struct proxy *p, struct accounts *a);
 void proxy_publish_catalog(struct proxy *p, struct catalog *c);
 void proxy_reload(struct proxy *p, struct config *config);
+/* What new sessions inherit may have changed: globals, a schema's defaults, the primary. Server connections from before
+ * are not lent any more. Any thread; before whoever changed it hears that it is done. */
+void proxy_new_epoch(struct proxy *p);
 /* Sessions end when their statement or transaction has. */
 void proxy_drain(struct proxy *p);
 int proxy_clients(struct proxy *p); /* any thread */

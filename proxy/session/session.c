@@ -190,6 +190,7 @@ static void destroy(void *p)
 	struct session *s = p;
 
 	state_clear(&s->want);
+	defaults_unref(&s->base);
 	prepared_free_all(s);
 	touched_clear(&s->touched);
 	free(s->touched.tables);

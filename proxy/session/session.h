@@ -210,6 +210,8 @@ struct session {
 	uint32_t packet_limit;
 
 	struct state want;           /* session state as the client made it */
+	struct defaults *base;       /* counted; what it has where want says nothing: the primary's defaults at its
+				      * login; NULL: as its first connection has it */
 	/* The connections that it keeps between statements: home.c */
 	struct backend *home;        /* a primary's: transaction, locks, state that cannot be told to another one */
 	struct backend *reader;      /* a replica's, with its READ ONLY transaction */
@@ -355,6 +357,8 @@ unsigned track_text_mode(const struct session *s); /* how the server reads this 
 void track_filter(struct slice state, struct buf *out);
 void track_schema(struct session *s, struct backend *b); /* COM_INIT_DB succeeded */
 void track_reset(struct session *s);      /* as after a login */
+/* It is lent a connection that has another base than it: what it has of its own is told against that one from now on. */
+void track_base(struct session *s, struct defaults *base);
 void track_statement(struct session *s);  /* the statement has ended: what may it have left in its connection? */
 
 /* prepared.c */
@@ -364,6 +368,7 @@ void prepared_long_data(struct session *s, struct slice payload);
 void prepared_reset(struct session *s, struct slice payload);
 void prepared_close(struct session *s, struct slice payload);
 void prepared_free_all(struct session *s);
+void prepared_rebase(struct session *s, const struct defaults *from, const struct defaults *to);
 /* The server's answer to the client's COM_STMT_PREPARE: registers the statement, writes our id into the payload. */
 void prepared_registered(struct session *s, struct backend *b, uint8_t *payload);
 void prepared_failed(struct session *s);  /* it was refused */

@@ -25,6 +25,8 @@ static void take_variable(struct session *s, struct backend *b, const struct tra
 		s->serializable = slice_ieq(t->value, "SERIALIZABLE");
 	if (slice_ieq(t->name, "sql_log_bin"))
 		s->binlog_off = slice_ieq(t->value, "OFF");
+	if (b->read_only && (slice_ieq(t->name, "tx_read_only") || slice_ieq(t->name, "transaction_read_only")))
+		b->spoilt = true; /* it could be written by now */
 	if (state_set(&s->want, t->name, t->value))
 		state_set(&b->have, t->name, t->value);
 }
@@ -123,10 +125,18 @@ static bool unsafe_collation(unsigned id)
 	}
 }
 
+/* A session's variable; NULL: not known. */
+static const char *value_of(const struct session *s, const char *name)
+{
+	const char *own = state_get(&s->want, name);
+
+	return own != NULL ? own : defaults_get(s->base, name);
+}
+
 unsigned track_text_mode(const struct session *s)
 {
-	const char *mode = state_get(&s->want, "sql_mode");
-	const char *client = state_get(&s->want, "character_set_client");
+	const char *mode = value_of(s, "sql_mode");
+	const char *client = value_of(s, "character_set_client");
 	const struct topology *t = s->pw->cluster.topology;
 	unsigned bits = 0;
 
@@ -143,6 +153,36 @@ unsigned track_text_mode(const struct session *s)
 	return bits;
 }
 
+static void take_base(struct session *s, struct defaults *base)
+{
+	defaults_unref(&s->base);
+	s->base = defaults_ref(base);
+	const char *isolation = value_of(s, "tx_isolation");
+	if (isolation == NULL)
+		isolation = value_of(s, "transaction_isolation");
+	s->serializable = isolation != NULL && strcasecmp(isolation, "SERIALIZABLE") == 0;
+}
+
+void track_base(struct session *s, struct defaults *base)
+{
+	if (s->base != NULL) {
+		state_rebase(&s->want, s->base, base);
+		prepared_rebase(s, s->base, base);
+	}
+	struct backend *const kept[] = {s->home, s->reader, s->witness};
+	for (unsigned i = 0; i < sizeof kept / sizeof *kept; i++) {
+		struct backend *b = kept[i];
+		if (b == NULL || b->base != s->base)
+			continue;
+		state_rebase(&b->have, b->ground, base);
+		defaults_unref(&b->base);
+		defaults_unref(&b->ground);
+		b->base = defaults_ref(base);
+		b->ground = defaults_ref(base);
+	}
+	take_base(s, base);
+}
+
 void track_reset(struct session *s)
 {
 	state_clear(&s->want);
@@ -156,6 +196,7 @@ void track_reset(struct session *s)
 	s->status =
 		s->identity != NULL && s->identity->login_status != 0 ? s->identity->login_status : STATUS_AUTOCOMMIT;
 	touched_clear(&s->touched);
+	take_base(s, s->identity != NULL && identity_settled(&s->pw->cluster, s->identity) ? s->identity->base : NULL);
 }
 
 /* SET NAMES x COLLATE y: the collation is the one thing that tracking does not tell. */
@@ -324,8 +365,8 @@ void track_asked(struct session *s, struct backend *b, struct slice row)
 		s->serializable = slice_ieq(value, "SERIALIZABLE");
 	if (slice_ieq(name, "sql_log_bin"))
 		s->binlog_off = slice_ieq(value, "OFF");
-	state_set(&s->want, name, value); /*STUB*/
-	state_set(&b->have, name, value);
+	state_learn(&s->want, s->base, name, value);
+	state_learn(&b->have, b->ground, name, value);
 }
 
 void track_left(struct session *s, struct slice row)

@@ -23,15 +23,16 @@ static void require(bool ok)
 /* What the changes would make of a session's state, and of the next connection. */
 static void changes(struct slice told)
 {
-	static const struct state_login login = {"utf8mb4", "utf8mb4", "utf8mb4", "utf8mb4_general_ci"};
+	struct defaults *defaults = defaults_new();
+	const struct state_base base = {defaults, false};
 	struct state s = {0}, copy = {0}, fresh = {0};
 	struct buf out = {0}, rebuilt = {0};
 	struct gtid_pos pos;
 	struct track t;
 
 	while (track_next(&told, &t) > 0) {
-		if (t.type == TRACK_SYSTEM_VARIABLES)
-			state_set(&s, t.name, t.value);
+		if (t.type == TRACK_SYSTEM_VARIABLES && state_set(&s, t.name, t.value))
+			defaults_add(defaults, t.name, slice_of(t.value.p, t.value.n / 2));
 		else if (t.type == TRACK_SCHEMA)
 			state_set_schema(&s, t.value);
 		gtid_pos_parse(t.value, &pos);
@@ -44,9 +45,15 @@ static void changes(struct slice told)
 			require(slice_eq(t.name, again.name) && slice_eq(t.value, again.value));
 		}
 	}
+	defaults_seal(defaults);
 	state_copy(&copy, &s);
-	require(copy.hash == s.hash && state_diff(&s, &copy, &login, &out) == 0 && out.len == 0);
-	require(state_diff(&s, &fresh, &login, &out) >= 0);
+	require(copy.hash == s.hash && state_diff(&s, &copy, &base, &out) == 0 && out.len == 0);
+	require(state_diff(&s, &fresh, &base, &out) >= 0);
+	state_rebase(&fresh, defaults, defaults);
+	require(fresh.n == 0);
+	for (unsigned i = 0; i < defaults->n; i++)
+		state_learn(&s, defaults, slice_str(defaults->vars[i].name), slice_str(defaults->vars[i].value));
+	defaults_unref(&defaults);
 	buf_fini(&out);
 	buf_fini(&rebuilt);
 	state_clear(&s);

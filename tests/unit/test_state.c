@@ -2,8 +2,9 @@
  *
  * Sessions that share server connections: what state_diff writes is run by a tiny server, and whichever connection a
  * session gets, it must find its own state there. The server knows what makes this hard: a connection character set
- * brings its collation and a collation its character set, DEFAULT is the server's own and not the login's, and text is
- * read with no regard for sql_mode (so neither quotes nor backslashes may be in it).
+ * brings its collation and a collation its character set, other variables have two names, or change others (none of which
+ * is told), DEFAULT is the server's own and not the login's, and text is read with no regard for sql_mode (so neither
+ * quotes nor backslashes may be in it).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +20,8 @@
 #include "mysql/protocol.h"
 #include "mysql/state.h"
 
-enum { CLIENT, RESULTS, CONNECTION, COLLATION, SQL_MODE, TIME_ZONE, WAIT, LIMIT, FACTOR, VARS };
+enum { CLIENT, RESULTS, CONNECTION, COLLATION, SQL_MODE, TIME_ZONE, WAIT, LIMIT, FACTOR, ENGINE, ENGINE_TOO, JOIN, BIG,
+       TMPDIR, VARS };
 static const struct {
 	const char *name, *server_default;
 	const char *values[6];
@@ -33,8 +35,35 @@ static const struct {
 	{"wait_timeout", "28800", {"1", "-1", "28800", "18446744073709551615"}},
 	{"max_statement_time", "0.000000", {"1.5", "0", "-0.25", "7."}},
 	{"innodb_thing", "12ab", {"1a", "-", ".", "--1", "1.2.3", "0x10"}},
+	{"default_storage_engine", "InnoDB", {"InnoDB", "MyISAM", "Aria"}},
+	{"storage_engine", "InnoDB", {"InnoDB", "MyISAM", "Aria"}},
+	{"max_join_size", "18446744073709551615", {"18446744073709551615", "1000"}},
+	{"sql_big_selects", "ON", {"ON", "OFF"}},
+	{"innodb_tmpdir", "", {"", "/tmp"}},
 };
-static const struct state_login login = {"utf8mb4", "utf8mb4", "utf8mb4", "utf8mb4_login"};
+/* What the primary's logins have, where it is not this server's default. */
+static const char *const primarys[VARS] = {[CLIENT] = "utf8mb4",	     [RESULTS] = "utf8mb4",
+					   [CONNECTION] = "utf8mb4",	     [COLLATION] = "utf8mb4_login",
+					   [SQL_MODE] = "ANSI_QUOTES",	     [TIME_ZONE] = "-03:30",
+					   [ENGINE] = "Aria",		     [ENGINE_TOO] = "Aria",
+					   [JOIN] = "77",		     [BIG] = "OFF"};
+static struct state_base base; /* of primarys */
+static const struct state_base no_base;
+
+static const char *login_value(unsigned var)
+{
+	return primarys[var] != NULL ? primarys[var] : vars[var].server_default;
+}
+
+static struct defaults *defaults_of(const char *(*value)(unsigned var))
+{
+	struct defaults *d = defaults_new();
+
+	for (unsigned i = 0; i < VARS; i++)
+		assert_int_equal(defaults_add(d, slice_str(vars[i].name), slice_str(value(i))), 0);
+	defaults_seal(d);
+	return d;
+}
 
 struct server { /* what it holds, whoever set it */
 	char value[VARS][64];
@@ -59,11 +88,7 @@ static void fresh_login(struct server *s)
 {
 	memset(s, 0, sizeof *s);
 	for (unsigned i = 0; i < VARS; i++)
-		put(s->value[i], sizeof s->value[i], vars[i].server_default, strlen(vars[i].server_default));
-	strcpy(s->value[CLIENT], login.client);
-	strcpy(s->value[RESULTS], login.results);
-	strcpy(s->value[CONNECTION], login.connection);
-	strcpy(s->value[COLLATION], login.collation);
+		put(s->value[i], sizeof s->value[i], login_value(i), strlen(login_value(i)));
 }
 
 static void server_set(struct server *s, unsigned var, const char *value)
@@ -74,6 +99,10 @@ static void server_set(struct server *s, unsigned var, const char *value)
 		snprintf(s->value[COLLATION], sizeof s->value[COLLATION], "%.40s_default", value);
 	} else if (var == COLLATION) {
 		put(s->value[CONNECTION], sizeof s->value[CONNECTION], value, strcspn(value, "_"));
+	} else if (var == ENGINE || var == ENGINE_TOO) {
+		strcpy(s->value[ENGINE + ENGINE_TOO - var], value);
+	} else if (var == JOIN) {
+		strcpy(s->value[BIG], strcmp(value, "18446744073709551615") == 0 ? "ON" : "OFF");
 	}
 }
 
@@ -86,7 +115,7 @@ static void read_value(const char **p, unsigned var, char value[64])
 		strcpy(value, vars[var].server_default);
 		*p += 7;
 	} else if (strncmp(*p, "NULL", 4) == 0) {
-		assert_int_equal(var, RESULTS);
+		assert_true(var == RESULTS || var == TMPDIR);
 		value[0] = '\0';
 		*p += 4;
 	} else if (strncmp(*p, "0x", 2) == 0) {
@@ -203,13 +232,13 @@ static void reset_connection(unsigned c)
 static void session_gets_connection(unsigned s, unsigned c)
 {
 	struct buf out = {0};
-	int n = state_diff(&session[s].want, &connection[c].have, &login, &out);
+	int n = state_diff(&session[s].want, &connection[c].have, &base, &out);
 
 	if (n < 0) { /* a schema cannot be left: such a connection is reset */
 		assert_true(session[s].want.schema == NULL && connection[c].have.schema != NULL);
 		reset_connection(c);
 		buf_clear(&out);
-		n = state_diff(&session[s].want, &connection[c].have, &login, &out);
+		n = state_diff(&session[s].want, &connection[c].have, &base, &out);
 	}
 	assert_int_equal(run(&connection[c].server, buf_slice(&out)), n);
 	assert_true(n <= 2);
@@ -217,7 +246,7 @@ static void session_gets_connection(unsigned s, unsigned c)
 	state_copy(&connection[c].have, &session[s].want);
 	assert_true(connection[c].have.hash == session[s].want.hash);
 	buf_clear(&out);
-	assert_int_equal(state_diff(&session[s].want, &connection[c].have, &login, &out), 0);
+	assert_int_equal(state_diff(&session[s].want, &connection[c].have, &base, &out), 0);
 	assert_int_equal(out.len, 0);
 	buf_fini(&out);
 }
@@ -225,6 +254,7 @@ static void session_gets_connection(unsigned s, unsigned c)
 static void sessions_find_their_state(void **state)
 {
 	(void)state;
+	base.defaults = defaults_of(login_value);
 	for (dice = 1; dice < 40; dice++) {
 		uint32_t seed = dice;
 		for (unsigned s = 0; s < SESSIONS; s++)
@@ -247,6 +277,9 @@ static void sessions_find_their_state(void **state)
 			state_clear(&connection[c].have);
 		dice = seed;
 	}
+	struct defaults *d = (struct defaults *)base.defaults;
+	defaults_unref(&d);
+	base.defaults = NULL;
 }
 
 static void set_of(struct state *s, const char *name, const char *value)
@@ -298,10 +331,125 @@ static void charset_and_collation_belong_together(void **state)
 	set_of(&s, "character_set_connection", "utf8mb4"); /* its default collation comes with it */
 	assert_null(state_get(&s, "collation_connection"));
 	assert_int_equal(s.n, 1);
-	set_of(&s, "collation_connection", "utf8mb4_bin");
-	assert_string_equal(state_get(&s, "character_set_connection"), "utf8mb4");
-	assert_true(s.hash != alone);
+	set_of(&s, "collation_connection", "utf8mb4_bin"); /* and it says what set it is of */
+	assert_null(state_get(&s, "character_set_connection"));
+	assert_true(s.hash == alone);
 	state_clear(&s);
+}
+
+static const char *server_value(unsigned var)
+{
+	return vars[var].server_default;
+}
+
+/* A server with other defaults: its new connection is brought to the primary's, and a session's state that was told
+ * against the one is the same told against the other. */
+static void defaults_of_another_server(void **state)
+{
+	struct defaults *here = defaults_of(server_value), *there = defaults_of(login_value);
+	struct state none = {0}, born = {0}, want = {0};
+	struct server s;
+	struct buf out = {0};
+
+	(void)state;
+	fresh_login(&s);
+	for (unsigned i = 0; i < VARS; i++)
+		strcpy(s.value[i], server_value(i));
+	state_rebase(&born, here, there);
+	assert_int_equal(run(&s, (state_diff(&none, &born, &(struct state_base){there, false}, &out), buf_slice(&out))), 1);
+	for (unsigned i = 0; i < VARS; i++)
+		assert_string_equal(s.value[i], login_value(i));
+	set_of(&want, "time_zone", "+01:00");
+	set_of(&want, "storage_engine", "MyISAM");
+	state_rebase(&want, here, there);
+	assert_string_equal(state_get(&want, "time_zone"), "+01:00"); /* its own */
+	assert_string_equal(state_get(&want, "storage_engine"), "MyISAM");
+	assert_null(state_get(&want, "default_storage_engine"));
+	assert_string_equal(state_get(&want, "sql_mode"), "STRICT_TRANS_TABLES"); /* what it had */
+	assert_null(state_get(&want, "wait_timeout"));                             /* alike */
+	buf_clear(&out);
+	assert_int_equal(run(&s, (state_diff(&want, &none, &(struct state_base){there, false}, &out), buf_slice(&out))), 1);
+	for (unsigned i = 0; i < VARS; i++)
+		if (i != TIME_ZONE && i != ENGINE && i != ENGINE_TOO)
+			assert_string_equal(s.value[i], server_value(i));
+	assert_string_equal(s.value[ENGINE], "MyISAM");
+	buf_fini(&out);
+	state_clear(&born);
+	state_clear(&want);
+	defaults_unref(&here);
+	defaults_unref(&there);
+}
+
+static void learn(struct state *s, const struct defaults *d, const char *name, const char *value)
+{
+	state_learn(s, d, slice_str(name), slice_str(value));
+}
+
+static void what_a_server_was_asked_for(void **state)
+{
+	struct defaults *d = defaults_of(login_value);
+	struct state s = {0};
+
+	(void)state;
+	for (unsigned i = 0; i < VARS; i++)
+		learn(&s, d, vars[i].name, login_value(i));
+	assert_int_equal(s.n, 0); /* all as after a login */
+	learn(&s, d, "SQL_MODE", "");
+	assert_string_equal(state_get(&s, "sql_mode"), "");
+	uint64_t hash = s.hash;
+	learn(&s, d, "SQL_MODE", "");
+	learn(&s, d, "TIMESTAMP", "1.5"); /* no state */
+	assert_true(s.n == 1 && s.hash == hash);
+	learn(&s, d, "sql_mode", login_value(SQL_MODE));
+	assert_string_equal(state_get(&s, "sql_mode"), "ANSI_QUOTES"); /* said once, it stays said */
+	set_of(&s, "character_set_connection", "latin1");
+	learn(&s, d, "character_set_connection", "utf8mb4");
+	learn(&s, d, "collation_connection", "utf8mb4_login"); /* the default, but the set alone would bring another */
+	assert_string_equal(state_get(&s, "collation_connection"), "utf8mb4_login");
+	set_of(&s, "max_join_size", "18446744073709551615");
+	learn(&s, d, "sql_big_selects", "OFF");
+	assert_string_equal(state_get(&s, "sql_big_selects"), "OFF");
+	learn(&s, d, "role", "auditor");
+	assert_string_equal(state_get(&s, "role"), "auditor");
+	state_clear(&s);
+	defaults_unref(&d);
+}
+
+static void roles(void **state)
+{
+	struct state want = {0}, have = {0}, none = {0};
+	struct buf out = {0};
+
+	(void)state;
+	set_of(&want, "role", "a`b");
+	set_of(&want, "sql_log_bin", "OFF");
+	assert_int_equal(state_diff(&want, &have, &no_base, &out), 2); /* first the right, then what it gives */
+	assert_memory_equal(out.data + 4, "\3SET ROLE `a``b`", 16);
+	assert_memory_equal(out.data + 24, "\3SET sql_log_bin='OFF'", 22);
+	buf_clear(&out);
+	state_copy(&have, &want);
+	assert_int_equal(state_diff(&none, &have, &no_base, &out), 2);
+	assert_memory_equal(out.data + 4, "\3SET sql_log_bin=DEFAULT", 24);
+	assert_memory_equal(out.data + 32, "\3SET ROLE NONE", 14);
+	assert_int_equal(out.len, 46);
+	buf_fini(&out);
+	state_clear(&want);
+	state_clear(&have);
+}
+
+static void reads_alone_stays(void **state)
+{
+	struct state want = {0}, have = {0};
+	struct buf out = {0};
+
+	(void)state;
+	set_of(&want, "tx_read_only", "OFF");
+	assert_int_equal(state_diff(&want, &have, &(struct state_base){NULL, true}, &out), 0);
+	assert_int_equal(state_diff(&have, &want, &(struct state_base){NULL, true}, &out), 0);
+	assert_int_equal(out.len, 0);
+	assert_int_equal(state_diff(&want, &have, &(struct state_base){NULL, false}, &out), 1);
+	buf_fini(&out);
+	state_clear(&want);
 }
 
 static void some_variables_are_not_carried(void **state)
@@ -377,6 +525,10 @@ int main(void)
 		cmocka_unit_test(some_variables_are_not_carried),
 		cmocka_unit_test(names_that_are_none),
 		cmocka_unit_test(a_copy_is_independent),
+		cmocka_unit_test(defaults_of_another_server),
+		cmocka_unit_test(what_a_server_was_asked_for),
+		cmocka_unit_test(roles),
+		cmocka_unit_test(reads_alone_stays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
