@@ -64,6 +64,8 @@ static void decide(struct session *s)
 	/* The session's state is in a connection of the primary's already: one more transaction goes there too. */
 	if (c->stmt->kind == SQL_BEGIN_RO && source_at_primary(s))
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
+	if (s->auto_is_null && c->want.target == TARGET_REPLICA)
+		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_SESSION_FUNCTION};
 	if (s->sticky && c->want.target != TARGET_LAST)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
 }
@@ -451,6 +453,8 @@ void command_swallow(struct command *c, enum swallow what, int times)
 /* Does the statement look at LAST_INSERT_ID()? Routines and unread text may. */
 static bool needs_insert_id(const struct command *c)
 {
+	if (c->session->auto_is_null)
+		return true;
 	if (!c->is_statement || c->code == COM_STMT_PREPARE)
 		return false;
 	return (c->stmt->flags & (SQLF_SESSION_FUNC | SQLF_SYS_VAR | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)) ||

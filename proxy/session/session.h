@@ -222,6 +222,7 @@ struct session {
 	bool throttled;              /* current is not read: the client is slow */
 	bool sticky;                 /* every statement goes to home: SET timestamp and kin */
 	bool pinned, temporary_tables, locks, next_transaction, serializable, binlog_off;
+	bool auto_is_null;           /* WHERE id IS NULL asks for LAST_INSERT_ID() */
 	bool unclean;                /* not even a reset makes home what its pool says: XA, a role, dynamic SQL */
 	bool unproved;               /* variables may have changed that nobody told of: home, or the witness, is asked
 				      * before a statement runs elsewhere */

@@ -9,6 +9,17 @@
 
 #include "base/log.h"
 
+/* Variables that say where statements may run. */
+static void note_variable(struct session *s, struct slice name, struct slice value)
+{
+	if (slice_ieq(name, "tx_isolation") || slice_ieq(name, "transaction_isolation"))
+		s->serializable = slice_ieq(value, "SERIALIZABLE");
+	else if (slice_ieq(name, "sql_log_bin"))
+		s->binlog_off = slice_ieq(value, "OFF");
+	else if (slice_ieq(name, "sql_auto_is_null"))
+		s->auto_is_null = slice_ieq(value, "ON");
+}
+
 static void take_variable(struct session *s, struct backend *b, const struct track *t)
 {
 	struct command *c = s->command;
@@ -21,10 +32,7 @@ static void take_variable(struct session *s, struct backend *b, const struct tra
 	/* SET STATEMENT .. FOR reports what was so for its own statement only. */
 	if (c->is_statement && (c->stmt->flags & SQLF_SET_STATEMENT))
 		return;
-	if (slice_ieq(t->name, "tx_isolation") || slice_ieq(t->name, "transaction_isolation"))
-		s->serializable = slice_ieq(t->value, "SERIALIZABLE");
-	if (slice_ieq(t->name, "sql_log_bin"))
-		s->binlog_off = slice_ieq(t->value, "OFF");
+	note_variable(s, t->name, t->value);
 	if (b->read_only && (slice_ieq(t->name, "tx_read_only") || slice_ieq(t->name, "transaction_read_only")))
 		b->spoilt = true; /* it could be written by now */
 	if (state_set(&s->want, t->name, t->value))
@@ -161,6 +169,8 @@ static void take_base(struct session *s, struct defaults *base)
 	if (isolation == NULL)
 		isolation = value_of(s, "transaction_isolation");
 	s->serializable = isolation != NULL && strcasecmp(isolation, "SERIALIZABLE") == 0;
+	const char *is_null = value_of(s, "sql_auto_is_null");
+	s->auto_is_null = is_null != NULL && strcasecmp(is_null, "ON") == 0;
 }
 
 void track_base(struct session *s, struct defaults *base)
@@ -361,10 +371,7 @@ void track_asked(struct session *s, struct backend *b, struct slice row)
 
 	if (r.bad)
 		return;
-	if (slice_ieq(name, "tx_isolation"))
-		s->serializable = slice_ieq(value, "SERIALIZABLE");
-	if (slice_ieq(name, "sql_log_bin"))
-		s->binlog_off = slice_ieq(value, "OFF");
+	note_variable(s, name, value);
 	state_learn(&s->want, s->base, name, value);
 	state_learn(&b->have, b->ground, name, value);
 }

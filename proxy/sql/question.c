@@ -258,7 +258,7 @@ static bool has_alias(const struct copy *c)
 	if (c->before.type == TOK_WORD && c->before.kw == KW_AS)
 		return true;
 	return (l->type == TOK_QUOTED || l->type == TOK_STRING ||
-		(l->type == TOK_WORD && !(kw_table[l->kw].flags & KWF_RESERVED))) &&
+		(l->type == TOK_WORD && !(kw_table[l->kw].flags & KWF_RESERVED) && !is_word(l, "end"))) &&
 	       is_value(&c->before);
 }
 

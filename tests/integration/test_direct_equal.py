@@ -9,9 +9,10 @@ import subprocess
 import pymysql
 from pymysql.constants import CLIENT
 
-from harness import LIMIT, ROOT, Lab, Proxy, run, wait_until
+from harness import LIMIT, ROOT, Lab, Proxy, rows, run, wait_until
 
 STATEMENTS = os.path.join(ROOT, "tests/data/equal.sql")
+STATE = os.path.join(ROOT, "tests/data/equal_state.sql")
 TRANSCRIPT = os.environ.get("TRANSCRIPT", os.path.join(ROOT, "build/support/transcript"))
 
 
@@ -20,14 +21,40 @@ def fresh(lab):
     lab.sync()
 
 
-def transcript(lab, port, protocol):
-    fresh(lab)
-    with open(STATEMENTS) as statements:
+def transcript(lab, port, protocol, path=STATEMENTS, empty=True):
+    if empty:
+        fresh(lab)
+    with open(path) as statements:
         command = ["timeout", str(LIMIT), TRANSCRIPT, protocol, "127.0.0.1", str(port), "app", "lab-app", "scratch"]
         done = subprocess.run(command, stdin=statements, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     text = done.stdout.decode()
     assert done.returncode == 0, "ended with %d after:\n%s" % (done.returncode, text[-1000:])
     return text.splitlines()
+
+
+def moves(proxy):
+    """Waits until a read of equal_state.sql's tables goes to a replica, as it is to do in the script."""
+    with proxy.connect(db="scratch") as c:
+        def moved():
+            before = proxy.routed()["replica"]
+            rows(c, "SELECT a FROM d1 WHERE a = 1")
+            return proxy.routed()["replica"] > before
+        wait_until(moved)
+
+
+def state_transcript(lab, port, protocol, proxy=None):
+    transcript(lab, port, "text", STATE.replace(".sql", ".schema.sql"))
+    if proxy:
+        moves(proxy)
+    return transcript(lab, port, protocol, STATE, False)
+
+
+def compare_state(lab, proxy, moving):
+    for protocol in "text", "prepared":
+        before = proxy.routed()["replica"]
+        assert_equal(state_transcript(lab, lab.primary.port, protocol),
+                     state_transcript(lab, proxy.port, protocol, proxy if moving else None), 800)
+        assert not moving or proxy.routed()["replica"] > before + 10
 
 
 def pymysql_transcript(lab, port):
@@ -55,8 +82,8 @@ def pymysql_transcript(lab, port):
     return lines
 
 
-def assert_equal(direct, proxied):
-    assert len(direct) > 900, "the transcript is too short: %d lines" % len(direct)
+def assert_equal(direct, proxied, least=900):
+    assert len(direct) > least, "the transcript is too short: %d lines" % len(direct)
     difference = list(difflib.unified_diff(direct, proxied, "direct", "proxied", "", "", 4))
     assert not difference, "\n".join(difference[:200])
 
@@ -77,6 +104,12 @@ def test_split(lab):
     with Proxy(lab, {"proxy": {"mode": "split"}}) as proxy:
         compare(lab, proxy)
         assert proxy.routed()["replica"] > 100 and proxy.routed()["cache"] == 0
+
+
+def test_state(lab):
+    for mode in "observe", "split", "cache":
+        with Proxy(lab, {"proxy": {"mode": mode}, "cache": {"store": "memory"}}) as proxy:
+            compare_state(lab, proxy, mode != "observe")
 
 
 def answers_from_the_cache(lab, proxy):
