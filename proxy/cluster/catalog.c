@@ -132,6 +132,11 @@ unsigned catalog_routine(const struct catalog *c, struct slice db, struct slice 
 	return e.key != 0 ? e.read : EFFECT_ALL;
 }
 
+bool catalog_may_have_routine(const struct catalog *c, struct slice db, struct slice name, bool function)
+{
+	return c == NULL || !c->complete || find(&names_of(c)->routines, routine_key(db, name, function)).key != 0;
+}
+
 unsigned catalog_read(const struct catalog *c, uint64_t table)
 {
 	return c != NULL && c->complete ? find(&names_of(c)->tables, table).read : EFFECT_ALL;

@@ -51,7 +51,7 @@ struct catalog {
 			* be a view, and everything has all effects. `why` says what is missing. */
 	bool fold;     /* names of tables are folded to lower case: lower_case_table_names */
 	char why[160];
-	char unseen[160];   /* what is known to be there, but has all effects, because it could not be read; "": nothing */
+	char unseen[160];   /* views that have all effects because their text may not be seen, for people; "": none */
 	void *names;        /* private to catalog.c */
 	struct catalog_rule rules[CONFIG_RULES];
 };
@@ -66,6 +66,8 @@ bool catalog_spreads(const struct catalog *c, uint64_t table); /* a write to it 
  * and for a routine that is not known. Names are the dictionary's: utf8, quotes undone; db may not be empty, the caller
  * fills in the session's schema. */
 unsigned catalog_routine(const struct catalog *c, struct slice db, struct slice name, bool function);
+/* False only when there is no such routine. */
+bool catalog_may_have_routine(const struct catalog *c, struct slice db, struct slice name, bool function);
 /* To read a table or view: bodies of views, generated columns, where the rows are. 0 for a plain table, and for a name
  * that is no table's. */
 unsigned catalog_read(const struct catalog *c, uint64_t table);

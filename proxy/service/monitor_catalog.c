@@ -3,25 +3,17 @@
  * Reads the dictionary. information_schema shows an account only what it has a privilege on, silently: so the
  * privileges are looked at first, and without them the catalog is incomplete whatever it shows.
  */
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "service/monitor_parts.h"
+#include "service/monitor_reading.h"
+#include "sql/body.h"
 
 enum { READ_FACTOR = 10 }; /* a dictionary takes longer to read than a variable */
 
-struct reading {
-	struct link *link;
-	const struct config *config;
-	struct catalog *catalog;
-	unsigned timeout_ms;
-	bool fold;
-};
-
-static MYSQL_RES *ask(struct reading *r, const char *sql)
+MYSQL_RES *reading_ask(struct reading *r, const char *sql)
 {
 	MYSQL_RES *res = link_ask(r->link, sql, r->timeout_ms);
 
@@ -30,13 +22,7 @@ static MYSQL_RES *ask(struct reading *r, const char *sql)
 	return res;
 }
 
-static const char *field(MYSQL_ROW row, unsigned i)
-{
-	return row[i] != NULL ? row[i] : "";
-}
-
-/* Names as freshness_table() will fold them. */
-static struct slice name_of(const struct reading *r, char *name)
+struct slice reading_name(const struct reading *r, char *name)
 {
 	if (name == NULL)
 		return slice_str("");
@@ -46,6 +32,11 @@ static struct slice name_of(const struct reading *r, char *name)
 	return slice_str(name);
 }
 
+static const char *field(MYSQL_ROW row, unsigned i)
+{
+	return row[i] != NULL ? row[i] : "";
+}
+
 static bool same_name(const struct reading *r, const char *a, const char *b)
 {
 	return (r->fold ? strcasecmp(a, b) : strcmp(a, b)) == 0;
@@ -53,7 +44,7 @@ static bool same_name(const struct reading *r, const char *a, const char *b)
 
 static void read_privileges(struct reading *r)
 {
-	MYSQL_RES *res = ask(r, "SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE ="
+	MYSQL_RES *res = reading_ask(r, "SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE ="
 				" CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')");
 	bool columns = false, trigger = false; /* REFERENCES shows columns as SELECT does, but no rows */
 	MYSQL_ROW row;
@@ -71,25 +62,6 @@ static void read_privileges(struct reading *r)
 			 columns ? "" : "REFERENCES", columns || trigger ? "" : ", ", trigger ? "" : "TRIGGER");
 }
 
-/* Views, and tables that stand for others: a write to one changes tables that its text does not name. */
-static void read_views(struct reading *r)
-{
-	MYSQL_RES *res = ask(r, "SELECT TABLE_SCHEMA, TABLE_NAME, 1 FROM information_schema.VIEWS UNION ALL "
-				"SELECT TABLE_SCHEMA, TABLE_NAME, 0 FROM information_schema.TABLES WHERE ENGINE IN "
-				"('MRG_MyISAM', 'FEDERATED', 'SPIDER', 'CONNECT')");
-	MYSQL_ROW row;
-
-	if (res == NULL)
-		return;
-	while ((row = mysql_fetch_row(res)) != NULL) {
-		struct slice db = name_of(r, row[0]), name = name_of(r, row[1]);
-		catalog_add_view(r->catalog, db, name); /* to read it is to read others, too */
-		catalog_add_effects(r->catalog, db, name, EFFECT_ALL, EFFECT_ALL);
-		catalog_add_spreading(r->catalog, db, name);
-	}
-	mysql_free_result(res);
-}
-
 /* A trigger on another table that names the cached one, or one before the write that may change NEW.key. */
 static void mark_by_trigger(struct reading *r, const char *db, const char *table, const char *body, const char *timing)
 {
@@ -103,25 +75,28 @@ static void mark_by_trigger(struct reading *r, const char *db, const char *table
 
 static void read_triggers(struct reading *r)
 {
-	MYSQL_RES *res = ask(r, "SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, ACTION_STATEMENT, ACTION_TIMING"
-				" FROM information_schema.TRIGGERS");
+	MYSQL_RES *res = reading_ask(r, "SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, ACTION_STATEMENT,"
+					" ACTION_TIMING, SQL_MODE FROM information_schema.TRIGGERS");
 	MYSQL_ROW row;
 
 	if (res == NULL)
 		return;
 	while ((row = mysql_fetch_row(res)) != NULL) {
 		mark_by_trigger(r, field(row, 0), field(row, 1), field(row, 2), field(row, 3));
-		struct slice db = name_of(r, row[0]), name = name_of(r, row[1]);
+		struct slice db = reading_name(r, row[0]), name = reading_name(r, row[1]);
 		catalog_add_spreading(r->catalog, db, name);
-		catalog_add_effects(r->catalog, db, name, 0, EFFECT_ALL);
+		/* The server gives the text with doubled quotes and bare backslashes, however it was written. */
+		struct call_text text = {.schema = db, .text = slice_str(field(row, 2)),
+					 .mode = reading_mode(field(row, 4)) | SQL_NO_BACKSLASH_ESCAPES};
+		call_graph_trigger(r->calls, db, name, &text);
 	}
 	mysql_free_result(res);
 }
 
 static void read_cascades(struct reading *r)
 {
-	MYSQL_RES *res = ask(r, "SELECT UNIQUE_CONSTRAINT_SCHEMA, REFERENCED_TABLE_NAME, CONSTRAINT_SCHEMA, TABLE_NAME"
-				" FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE"
+	MYSQL_RES *res = reading_ask(r, "SELECT UNIQUE_CONSTRAINT_SCHEMA, REFERENCED_TABLE_NAME, CONSTRAINT_SCHEMA,"
+				" TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE"
 				" DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR"
 				" UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION')");
 	MYSQL_ROW row;
@@ -133,38 +108,8 @@ static void read_cascades(struct reading *r)
 			if (same_name(r, field(row, 2), r->config->rules[i].db) &&
 			    same_name(r, field(row, 3), r->config->rules[i].table))
 				r->catalog->rules[i].hidden_writes = true;
-		catalog_add_spreading(r->catalog, name_of(r, row[0]), name_of(r, row[1]));
+		catalog_add_spreading(r->catalog, reading_name(r, row[0]), reading_name(r, row[1]));
 	}
-	mysql_free_result(res);
-}
-
-/* What a routine declares is not enforced, so its body must not even look like writing or like the session's state. */
-static bool body_only_reads(const char *body)
-{
-	static const char *const suspects[] = {
-		"@", "insert", "update", "delete", "replace", "create", "drop", "alter", "truncate", "load", "call",
-		"lock", "execute", "outfile", "dumpfile", "nextval", "lastval", "setval", "value for", "_rows",
-		"row_count", "connection_id", "last_insert_id", "sleep", "master_", "_user", "temporary", "grant",
-		"flush", "kill", "do "};
-
-	for (unsigned i = 0; i < sizeof suspects / sizeof *suspects; i++)
-		if (strcasestr(body, suspects[i]) != NULL)
-			return false;
-	return true;
-}
-
-static void read_routines(struct reading *r)
-{
-	MYSQL_RES *res = ask(r, "SELECT db, name, CONVERT(body USING utf8mb4) FROM mysql.proc WHERE type = 'FUNCTION'"
-				" AND sql_data_access IN ('NO_SQL', 'READS_SQL_DATA') AND aggregate = 'NONE'");
-	MYSQL_ROW row;
-
-	if (res == NULL)
-		return;
-	while ((row = mysql_fetch_row(res)) != NULL)
-		if (body_only_reads(field(row, 2)))
-			catalog_add_routine(r->catalog, name_of(r, row[0]), slice_str(field(row, 1)), true,
-					    EFFECT_NONDET);
 	mysql_free_result(res);
 }
 
@@ -210,7 +155,7 @@ static enum column_compare compare_of_collation(const char *collation, bool is_c
 	return one_of(rest, folding_nopad) ? COMPARE_NOCASE_NOPAD : COMPARE_UNKNOWN;
 }
 
-enum { COL_NAME, COL_TYPE, COL_LENGTH, COL_COLLATION, COL_EXTRA };
+enum { COL_NAME, COL_TYPE, COL_LENGTH, COL_COLLATION, COL_EXTRA, COL_EXPRESSION };
 
 static void take_key(struct catalog_rule *rule, MYSQL_ROW row)
 {
@@ -235,6 +180,25 @@ static void take_key(struct catalog_rule *rule, MYSQL_ROW row)
 			 field(row, COL_COLLATION));
 }
 
+static void on_use(void *arg, enum body_use use, struct slice db, struct slice name)
+{
+	(void)db;
+	(void)name;
+	*(bool *)arg |= use == BODY_FUNCTION; /* the server allows built-in ones only: one that we do not know */
+}
+
+/* A generated column that is computed when it is read, and not from the row alone: an entry would freeze it. */
+static void take_expression(struct catalog_rule *rule, MYSQL_ROW row)
+{
+	bool unknown = false;
+	struct body b = {.text = slice_str(field(row, COL_EXPRESSION)), .use = on_use, .arg = &unknown};
+
+	if (strcasestr(field(row, COL_EXTRA), "VIRTUAL") == NULL || rule->why[0] != 0)
+		return;
+	if (body_effects(&b) != 0 || unknown)
+		snprintf(rule->why, sizeof rule->why, "the column %.60s changes by itself", field(row, COL_NAME));
+}
+
 static void take_columns(MYSQL_RES *res, const struct config_rule *config, struct catalog_rule *rule)
 {
 	bool expires = false;
@@ -255,6 +219,7 @@ static void take_columns(MYSQL_RES *res, const struct config_rule *config, struc
 										 EXPIRES_UNKNOWN;
 		}
 		rule->columns += visible;
+		take_expression(rule, row);
 	}
 	if (!rule->found)
 		snprintf(rule->why, sizeof rule->why, "there is no table %s.%s with a column %s", config->db,
@@ -285,7 +250,7 @@ static MYSQL_RES *ask_table(struct reading *r, const struct config_rule *rule, c
 	mysql_real_escape_string(r->link->my, db, rule->db, strlen(rule->db));
 	mysql_real_escape_string(r->link->my, table, rule->table, strlen(rule->table));
 	char *sql = xasprintf("%s TABLE_SCHEMA = '%s' AND TABLE_NAME = '%s' %s", before, db, table, after);
-	MYSQL_RES *res = ask(r, sql);
+	MYSQL_RES *res = reading_ask(r, sql);
 	free(sql);
 	return res;
 }
@@ -293,7 +258,8 @@ static MYSQL_RES *ask_table(struct reading *r, const struct config_rule *rule, c
 static void read_rule(struct reading *r, const struct config_rule *config, struct catalog_rule *rule)
 {
 	MYSQL_RES *res = ask_table(r, config,
-				   "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, COLLATION_NAME, EXTRA"
+				   READING_PLAIN "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH,"
+				   " COLLATION_NAME, EXTRA, GENERATION_EXPRESSION"
 				   " FROM information_schema.COLUMNS WHERE", "ORDER BY ORDINAL_POSITION");
 	if (res == NULL)
 		return;
@@ -323,19 +289,23 @@ static void read_rule(struct reading *r, const struct config_rule *config, struc
 
 struct catalog *monitor_read_catalog(struct link *l, const struct config *c, bool fold, uint64_t generation)
 {
-	static void (*const steps[])(struct reading *r) = {read_privileges, read_views, read_triggers, read_cascades,
-							   read_routines};
-	struct reading r = {l, c, catalog_new(generation), (unsigned)c->monitor_timeout_ms * READ_FACTOR, fold};
+	static void (*const steps[])(struct reading *r) = {read_privileges, monitor_read_calls, read_triggers,
+							   read_cascades};
+	struct reading r = {l, c, catalog_new(generation), call_graph_new(fold),
+			    (unsigned)c->monitor_timeout_ms * READ_FACTOR, fold};
 
+	r.catalog->fold = fold;
 	for (unsigned i = 0; i < sizeof steps / sizeof *steps && l->my != NULL; i++)
 		steps[i](&r);
 	for (unsigned i = 0; i < c->nrules && l->my != NULL; i++)
 		read_rule(&r, &c->rules[i], &r.catalog->rules[i]);
+	if (l->my != NULL)
+		call_graph_publish(r.calls, r.catalog);
+	call_graph_free(r.calls);
 	if (l->my == NULL) {
 		catalog_unref(r.catalog);
 		return NULL;
 	}
-	r.catalog->fold = fold;
 	r.catalog->complete = r.catalog->why[0] == 0;
 	for (unsigned i = 0; i < c->nrules && !r.catalog->complete; i++)
 		r.catalog->rules[i].hidden_writes = true;

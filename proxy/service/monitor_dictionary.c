@@ -27,7 +27,7 @@ struct dictionary {
 	struct accounts *last_accounts;
 	struct catalog *last_catalog;
 	uint64_t accounts_generation;
-	char why[160]; /* what was last said to be missing from the catalog */
+	char why[160], unseen[160]; /* what was last said to be missing from the catalog */
 };
 
 static int64_t due_at(struct monitor *m, const struct chore *c)
@@ -130,6 +130,15 @@ static void keep_catalog(struct dictionary *d, struct catalog *c)
 	if (strcmp(d->why, c->why) != 0) {
 		say(d, c->complete ? "catalog_complete" : "catalog_incomplete", c->complete ? "all is known" : c->why);
 		snprintf(d->why, sizeof d->why, "%s", c->why);
+	}
+	if (strcmp(d->unseen, c->unseen) != 0) {
+		char text[300];
+		snprintf(text, sizeof text,
+			 c->unseen[0] == 0 ? "the text of all views can be seen" :
+					     "the text of %s may not be seen: such views are read at the primary",
+			 c->unseen);
+		say(d, c->unseen[0] == 0 ? "views_seen" : "views_unseen", text);
+		snprintf(d->unseen, sizeof d->unseen, "%s", c->unseen);
 	}
 	bool asked = d->last_catalog == NULL || wanted > d->last_catalog->generation;
 	if (!asked && catalog_equal(d->last_catalog, c)) {

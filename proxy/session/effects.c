@@ -5,6 +5,8 @@
  */
 #include "session/session.h"
 
+#include "sql/body.h"
+
 struct slice effects_schema(const struct session *s)
 {
 	const struct command *c = s->command;
@@ -138,24 +140,6 @@ bool effects_may_write(const struct command *c)
 
 /* --- Effects ------------------------------------------------------------------------------------------------------ */
 
-static const struct {
-	uint32_t flags; /* enum sql_flag */
-	unsigned effects;
-} flag_effects[] = {
-	{SQLF_UNREADABLE | SQLF_MULTI, EFFECT_ALL},
-	{SQLF_LOCKING, EFFECT_WRITES},
-	{SQLF_INTO, EFFECT_WRITES | EFFECT_DEPENDS},
-	{SQLF_USER_VAR, EFFECT_DEPENDS},
-	{SQLF_USER_VAR_SET, EFFECT_KEEPS | EFFECT_DEPENDS},
-	{SQLF_SYS_VAR | SQLF_SESSION_FUNC | SQLF_DIAG | SQLF_SYSTEM_SCHEMA, EFFECT_DEPENDS},
-	{SQLF_LOCK_FUNC, EFFECT_KEEPS | EFFECT_DEPENDS},
-	{SQLF_SEQUENCE, EFFECT_WRITES | EFFECT_DEPENDS},
-	{SQLF_NONDET | SQLF_NOW, EFFECT_NONDET},
-	{SQLF_SET_STATEMENT | SQLF_SET_TRACKING | SQLF_SET_ONCE, EFFECT_VARIABLES},
-	{SQLF_SET_GLOBAL, EFFECT_VARIABLES | EFFECT_WRITES},
-	{SQLF_TEMP, EFFECT_TEMPORARY | EFFECT_WRITES},
-};
-
 /* A statement whose clauses were read: its flags, functions and tables are all there is. */
 static unsigned effects_of_read(const struct session *s, const struct sql_stmt *stmt, unsigned effects)
 {
@@ -163,9 +147,7 @@ static unsigned effects_of_read(const struct session *s, const struct sql_stmt *
 	const struct catalog *catalog = effects_catalog(s);
 	struct slice schema = effects_schema(s);
 
-	for (unsigned i = 0; i < sizeof flag_effects / sizeof *flag_effects; i++)
-		if (stmt->flags & flag_effects[i].flags)
-			effects |= flag_effects[i].effects;
+	effects |= body_flag_effects(stmt->flags);
 	if (stmt->funcs_overflow)
 		return EFFECT_ALL;
 	for (unsigned i = 0; i < stmt->nfuncs; i++) {
@@ -183,18 +165,67 @@ static unsigned effects_of_read(const struct session *s, const struct sql_stmt *
 	return effects;
 }
 
+/* What a text that is scanned uses. */
+struct uses {
+	const struct catalog *catalog;
+	struct slice schema;
+	unsigned effects;
+	unsigned writes; /* of tables, if the text writes at all */
+};
+
+static void on_use(void *arg, enum body_use use, struct slice db, struct slice name)
+{
+	struct uses *u = arg;
+	struct sql_name n = {.db = db, .name = name};
+	struct slice schema = db.n > 0 ? db : u->schema;
+
+	switch (use) {
+	case BODY_NAME:
+		u->effects |= catalog_read_name(u->catalog, u->schema, &n);
+		u->writes |= catalog_write_name(u->catalog, u->schema, &n);
+		break;
+	case BODY_MAYBE:
+		if (!catalog_may_have_routine(u->catalog, schema, name, true))
+			break;
+		/* fall through */
+	case BODY_FUNCTION:
+	case BODY_PROCEDURE:
+		u->effects |= schema.n > 0 ? catalog_routine(u->catalog, schema, name, use != BODY_PROCEDURE) :
+					     EFFECT_ALL;
+		break;
+	}
+}
+
+static unsigned effects_of_text(const struct session *s, bool block)
+{
+	const struct command *c = s->command;
+	struct uses u = {.catalog = effects_catalog(s), .schema = effects_schema(s)};
+	struct body b = {.text = c->text, .mode = c->text_mode, .statement = true, .use = on_use, .arg = &u};
+
+	if (!block)
+		b.mode &= ~(unsigned)SQL_ORACLE; /* x := 1 may set a system variable, but only in a block */
+	unsigned effects = body_effects(&b) | u.effects;
+	return effects | (effects & EFFECT_WRITES ? u.writes : 0);
+}
+
 unsigned effects_of(const struct session *s)
 {
 	const struct command *c = s->command;
 
 	if (!c->is_statement)
 		return c->code == COM_CREATE_DB || c->code == COM_DROP_DB || c->code == COM_REFRESH ?
-			       EFFECT_WRITES | EFFECT_TRANSACTION : 0;
+			       EFFECT_WRITES | EFFECT_TRANSACTION :
+		       c->code == COM_INIT_DB ? EFFECT_VARIABLES : 0;
 	if (c->code == COM_STMT_PREPARE)
 		return 0;
+	if (c->stmt->flags & SQLF_UNREADABLE)
+		return EFFECT_ALL;
+	if (c->stmt->flags & SQLF_MULTI)
+		return effects_of_text(s, true);
 	switch (c->stmt->kind) {
 	case SQL_EMPTY:
 	case SQL_SELECT:
+	case SQL_DO:
 		return effects_of_read(s, c->stmt, 0);
 	case SQL_INSERT:
 	case SQL_REPLACE:
@@ -202,8 +233,18 @@ unsigned effects_of(const struct session *s)
 	case SQL_DELETE:
 	case SQL_LOAD:
 		return effects_of_read(s, c->stmt, EFFECT_WRITES);
-	default:
+	case SQL_BEGIN:
+	case SQL_BEGIN_RO:
+	case SQL_COMMIT:
+	case SQL_ROLLBACK:
+	case SQL_SAVEPOINT:
+	case SQL_SET_TRANSACTION:
+		return EFFECT_TRANSACTION;
+	case SQL_EXECUTE:
+	case SQL_OTHER:
 		return EFFECT_ALL;
+	default:
+		return effects_of_text(s, c->stmt->kind == SQL_COMPOUND);
 	}
 }
 

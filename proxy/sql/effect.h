@@ -10,11 +10,12 @@ enum effect {
 	EFFECT_WRITES = 1,      /* changes or locks rows, or anything global; NEXTVAL too */
 	EFFECT_VARIABLES = 2,   /* sets system variables of the session: SET of anything but @user and local variables,
 				 * SET NAMES, SET ROLE, USE, .. */
-	EFFECT_KEEPS = 4,       /* leaves in the connection what cannot be asked for: @user variables, user locks, HANDLER,
-				 * LOCK TABLES, FLUSH .. WITH READ LOCK, BACKUP, PREPARE, XA */
+	EFFECT_KEEPS = 4,       /* leaves in the connection what cannot be asked for: @user variables, user locks,
+				 * HANDLER, LOCK TABLES, FLUSH .. WITH READ LOCK, BACKUP, PREPARE, XA */
 	EFFECT_TEMPORARY = 8,   /* may create or drop temporary tables */
-	EFFECT_DEPENDS = 16,    /* the answer depends on the connection or the server that it runs on: @user and @@variables,
-				 * LAST_INSERT_ID, CONNECTION_ID, LASTVAL, server tables, tables that do not replicate */
+	EFFECT_DEPENDS = 16,    /* the answer depends on the connection or the server that it runs on: @user and
+				 * @@variables, LAST_INSERT_ID, CONNECTION_ID, LASTVAL, server tables, tables that do
+				 * not replicate */
 	EFFECT_NONDET = 32,     /* NOW, RAND, UUID, USER, ..: must not be cached, may run anywhere */
 	EFFECT_TRANSACTION = 64, /* may begin, commit or roll back, set a transaction's characteristics, DDL */
 	EFFECT_DYNAMIC = 128,   /* EXECUTE: anything; all others are set as well */
