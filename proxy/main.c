@@ -328,6 +328,19 @@ static void raise_descriptor_limit(void)
 	}
 }
 
+/* A dump would hold what statements say. The limit, not PR_SET_DUMPABLE, which also takes /proc/self and the debugger
+ * away from who runs this. */
+static void limit_core_dumps(const struct config *c)
+{
+	struct rlimit r;
+
+	if (c->core_dumps || getrlimit(RLIMIT_CORE, &r) < 0 || r.rlim_max == 0)
+		return;
+	r.rlim_cur = r.rlim_max = 1; /* less than any dump; and 1, unlike 0, also stops one that a program would be given */
+	if (setrlimit(RLIMIT_CORE, &r) < 0)
+		log_warn("core dumps cannot be turned off");
+}
+
 /* The workers, and the groups that live on them. */
 static void set_up(struct daemon *d)
 {
@@ -367,6 +380,7 @@ static int run(struct daemon *d)
 
 	signal(SIGPIPE, SIG_IGN);
 	raise_descriptor_limit();
+	limit_core_dumps(d->config);
 	mysql_library_init(0, NULL, NULL);
 	pthread_mutex_init(&d->reloading, NULL);
 	pthread_mutex_init(&d->lock, NULL);

@@ -64,20 +64,13 @@ struct config *config_ref(struct config *c)
 	return c;
 }
 
-static void wipe(char *secret)
-{
-	if (secret != NULL)
-		explicit_bzero(secret, strlen(secret));
-	free(secret);
-}
-
 static void drop_services(struct config *c)
 {
 	for (unsigned i = 0; i < c->nservices; i++) {
 		free(c->services[i].match.text);
 		free(c->services[i].servers);
 		free(c->services[i].monitor_user);
-		wipe(c->services[i].monitor_password);
+		secret_free(c->services[i].monitor_password);
 	}
 	c->nservices = 0;
 }
@@ -93,15 +86,15 @@ void config_unref(struct config *c)
 	}
 	drop_services(c);
 	for (unsigned i = 0; i < c->nusers; i++)
-		wipe(c->users[i].password);
+		secret_free(c->users[i].password);
 	free(c->users);
 	free(c->path);
 	free(c->admin_user);
 	free(c->monitor_user);
 	free(c->redis_user);
-	wipe(c->admin_password);
-	wipe(c->monitor_password);
-	wipe(c->redis_password);
+	secret_free(c->admin_password);
+	secret_free(c->monitor_password);
+	secret_free(c->redis_password);
 	free(c);
 }
 

@@ -87,12 +87,14 @@ struct config {
 	enum log_level log_level;
 	unsigned max_connections;      /* clients, 0: no limit but descriptors */
 	uint64_t max_allowed_packet;   /* bytes; the largest command accepted from a client */
+	uint64_t client_memory;        /* bytes: session/budget.h */
 	uint64_t login_timeout_ms;     /* a client that does not finish its login */
 	uint64_t connect_timeout_ms;   /* to a server, login included */
 	uint64_t pool_wait_ms;         /* for a free server connection */
 	uint64_t pool_idle_ms;         /* an idle server connection is closed after this */
 	uint64_t primary_wait_ms;      /* statements that need a primary wait so long for one */
 	uint64_t drain_timeout_ms;     /* SIGTERM */
+	unsigned core_dumps;           /* 0: none */
 
 	/* [admin] */
 	struct addr admin[CONFIG_LISTENS];

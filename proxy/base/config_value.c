@@ -30,14 +30,6 @@ static int fail(char why[CONFIG_WHY], const char *fmt, ...)
 	return -1;
 }
 
-static void wipe(char **text)
-{
-	if (*text != NULL)
-		explicit_bzero(*text, strlen(*text));
-	free(*text);
-	*text = NULL;
-}
-
 /* --- Addresses -------------------------------------------------------------------------------------------------- */
 
 static int parse_addr(const struct config_option *o, struct addr *out, const char *value, bool resolve,
@@ -451,7 +443,7 @@ static int set_matches(const struct config_option *o, void *field, const char *v
 	unsigned items = 0;
 	int rc = 0;
 
-	wipe(&list->text);
+	free(list->text);
 	list->text = xstrdup(value);
 	list->n = 0;
 	for (char *one = strtok_r(copy, ", \t", &save); rc == 0 && one != NULL; one = strtok_r(NULL, ", \t", &save)) {
@@ -563,15 +555,35 @@ static void print_table(const struct config_option *o, const void *field, char t
 	snprintf(text, CONFIG_TEXT, "%s%s%s", rule->db, rule->table[0] != '\0' ? "." : "", rule->table);
 }
 
+static int check_length(const struct config_option *o, const char *value, char why[CONFIG_WHY])
+{
+	if (strlen(value) < o->limits.min || strlen(value) > o->limits.max)
+		return fail(why, "expected %" PRIu64 " to %" PRIu64 " characters", o->limits.min, o->limits.max);
+	return 0;
+}
+
 static int set_text(const struct config_option *o, void *field, const char *value, bool resolve, char why[CONFIG_WHY])
 {
 	char **text = field;
 
 	(void)resolve;
-	if (strlen(value) < o->limits.min || strlen(value) > o->limits.max)
-		return fail(why, "expected %" PRIu64 " to %" PRIu64 " characters", o->limits.min, o->limits.max);
-	wipe(text);
+	if (check_length(o, value, why) != 0)
+		return -1;
+	free(*text);
 	*text = xstrdup(value);
+	return 0;
+}
+
+static int set_secret(const struct config_option *o, void *field, const char *value, bool resolve,
+		      char why[CONFIG_WHY])
+{
+	char **text = field;
+
+	(void)resolve;
+	if (check_length(o, value, why) != 0)
+		return -1;
+	secret_free(*text);
+	*text = secret_strndup(value, strlen(value));
 	return 0;
 }
 
@@ -630,7 +642,7 @@ static int store_account(struct config *c, char **rest, char why[CONFIG_WHY])
 	if (percent_decode(*rest) != 0 || percent_decode(colon + 1) != 0)
 		return fail(why, "a bad %% escape before the @: expected %%xx");
 	c->redis_user = (*rest)[0] != '\0' ? xstrdup(*rest) : NULL;
-	c->redis_password = xstrdup(colon + 1);
+	c->redis_password = secret_strndup(colon + 1, strlen(colon + 1));
 	explicit_bzero(colon + 1, strlen(colon + 1));
 	*rest = at + 1;
 	return 0;
@@ -672,8 +684,9 @@ static int set_store(const struct config_option *o, void *field, const char *val
 	static const char tcp[] = "redis://", un[] = "redis+unix://";
 
 	c->store_redis = false;
-	wipe(&c->redis_user);
-	wipe(&c->redis_password);
+	free(c->redis_user);
+	secret_free(c->redis_password);
+	c->redis_user = c->redis_password = NULL;
 	if (strcmp(value, "memory") == 0)
 		return 0;
 	bool is_unix = strncmp(value, un, strlen(un)) == 0;
@@ -715,7 +728,7 @@ static const struct {
 	[TYPE_BYTES] = {set_bytes, print_bytes},          [TYPE_DURATION] = {set_duration, print_duration},
 	[TYPE_WORD] = {set_word, print_word},             [TYPE_NAME] = {set_name, print_name},
 	[TYPE_LABEL] = {set_label, print_name},           [TYPE_TABLE] = {set_table, print_table},
-	[TYPE_TEXT] = {set_text, print_text},             [TYPE_SECRET] = {set_text, print_secret},
+	[TYPE_TEXT] = {set_text, print_text},             [TYPE_SECRET] = {set_secret, print_secret},
 	[TYPE_STORE] = {set_store, print_store},
 };
 

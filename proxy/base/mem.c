@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
@@ -51,4 +53,59 @@ char *xasprintf(const char *fmt, ...)
 	int n = vasprintf(&out, fmt, ap);
 	va_end(ap);
 	return checked(n < 0 ? NULL : out, 0);
+}
+
+/* --- what may fail ------------------------------------------------------------------------------------------------ */
+
+static size_t pretended;
+
+void *mem_try_realloc(void *p, size_t n)
+{
+	return pretended != 0 && n > pretended ? NULL : realloc(p, n != 0 ? n : 1);
+}
+
+void mem_pretend_limit(size_t bytes)
+{
+	pretended = bytes;
+}
+
+/* --- secrets ------------------------------------------------------------------------------------------------------ */
+
+union secret { /* at the beginning of its pages */
+	size_t mapped;
+	max_align_t align;
+};
+
+void *secret_alloc(size_t n)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t mapped = (sizeof(union secret) + n + page - 1) / page * page;
+	union secret *s = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	checked(s == MAP_FAILED ? NULL : s, n);
+	madvise(s, mapped, MADV_DONTDUMP);
+	mlock(s, mapped); /* RLIMIT_MEMLOCK may say no: then it may be swapped out, as all else */
+	s->mapped = mapped;
+	return s + 1;
+}
+
+char *secret_strndup(const char *text, size_t n)
+{
+	char *s = secret_alloc(n + 1);
+
+	if (n > 0)
+		memcpy(s, text, n);
+	return s;
+}
+
+void secret_free(void *p)
+{
+	union secret *s = p;
+
+	if (s == NULL)
+		return;
+	s--;
+	size_t mapped = s->mapped;
+	explicit_bzero(s, mapped);
+	munmap(s, mapped);
 }

@@ -109,15 +109,50 @@ void buf_fini(struct buf *b)
 	*b = (struct buf){0};
 }
 
+enum { GROWS_LESS = 1 << 20 }; /* a buffer of that size is not doubled any more */
+
+static size_t grown(const struct buf *b, size_t more)
+{
+	size_t cap = b->cap < 128 ? 128 : b->cap;
+
+	while (cap - b->len < more && cap < GROWS_LESS)
+		cap *= 2;
+	if (cap - b->len < more)
+		cap += cap / 4;
+	return cap - b->len < more ? b->len + more : cap;
+}
+
 void buf_reserve(struct buf *b, size_t more)
 {
 	if (b->cap - b->len >= more)
 		return;
-	size_t cap = b->cap < 128 ? 128 : b->cap;
-	while (cap - b->len < more)
-		cap *= 2;
+	size_t cap = grown(b, more);
 	b->data = xrealloc(b->data, cap);
 	b->cap = cap;
+}
+
+bool buf_try_reserve(struct buf *b, size_t more)
+{
+	if (b->cap - b->len >= more)
+		return true;
+	size_t cap = grown(b, more);
+	uint8_t *data = mem_try_realloc(b->data, cap);
+	if (data == NULL)
+		return false;
+	b->data = data;
+	b->cap = cap;
+	return true;
+}
+
+bool buf_try_put(struct buf *b, const void *p, size_t n)
+{
+	if (n > 0) {
+		if (!buf_try_reserve(b, n))
+			return false;
+		memcpy(b->data + b->len, p, n);
+		b->len += n;
+	}
+	return true;
 }
 
 void buf_put(struct buf *b, const void *p, size_t n)

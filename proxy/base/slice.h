@@ -100,6 +100,9 @@ struct buf {
 
 void buf_fini(struct buf *b);
 void buf_reserve(struct buf *b, size_t more); /* makes room for `more` bytes after len */
+/* The same for what a peer has sized: false when there is no memory for it, and then nothing has changed. */
+bool buf_try_reserve(struct buf *b, size_t more);
+bool buf_try_put(struct buf *b, const void *p, size_t n);
 void buf_put(struct buf *b, const void *p, size_t n);
 void buf_put_str(struct buf *b, const char *s); /* without the NUL */
 void buf_put_u8(struct buf *b, unsigned v);

@@ -519,7 +519,7 @@ struct redis *redis_new(struct event_base *base, const struct config *config, co
 	r->base = base;
 	r->addr = config->redis;
 	r->user = config->redis_user ? xstrdup(config->redis_user) : NULL;
-	r->password = config->redis_password ? xstrdup(config->redis_password) : NULL;
+	r->password = config->redis_password ? secret_strndup(config->redis_password, strlen(config->redis_password)) : NULL;
 	r->db = config->redis_db;
 	r->timeout = config->redis_timeout_ms * 1000;
 	r->times = *times;
@@ -557,9 +557,7 @@ void redis_free(struct redis *r)
 	event_free(r->tick);
 	free(r->item);
 	free(r->user);
-	if (r->password)
-		explicit_bzero(r->password, strlen(r->password));
-	free(r->password);
+	secret_free(r->password);
 	free(r);
 }
 

@@ -37,7 +37,7 @@ struct identity *identity_get(struct cluster *c, struct slice user, const uint8_
 			break;
 	}
 	if (id == NULL) {
-		id = xcalloc(1, sizeof *id);
+		id = secret_alloc(sizeof *id); /* stage1 is as good as the password */
 		id->user = xstrndup((const char *)user.p, user.n);
 		id->has_password = stage1 != NULL;
 		if (stage1 != NULL)
@@ -78,7 +78,7 @@ static void identity_free(struct identity *id)
 	defaults_unref(&id->base);
 	explicit_bzero(id->stage1, sizeof id->stage1);
 	free(id->user);
-	free(id);
+	secret_free(id);
 }
 
 void identity_put(struct cluster *c, struct identity **giver)

@@ -66,6 +66,8 @@ struct topology {
 	uint8_t collation;         /* the primary's default collation id for greetings */
 	uint64_t max_allowed_packet;
 	unsigned lower_case_table_names;
+	unsigned wait_timeout, interactive_timeout; /* seconds, the primary's defaults; 0 until they were seen */
+	unsigned max_prepared_stmt_count; /* valid when `version` is */
 	bool skip_name_resolve;    /* for the host in error 1045 */
 	unsigned n;
 	struct server_view views[CONFIG_SERVERS];

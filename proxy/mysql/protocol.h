@@ -97,8 +97,12 @@ enum track_type {
 	TRACK_TRANSACTION_STATE = 5,
 };
 
-enum error_code { /* the few that we send or look at ourselves */
+/* The few that we send or look at ourselves. CR_*, 2000 to 2999, are those that a client's library finds out for itself;
+ * in a packet they are malformed (libmariadb says 2027), so they are never sent: who loses his server sees his
+ * connection end, as without a proxy. */
+enum error_code {
 	ER_CON_COUNT_ERROR = 1040,
+	ER_OUT_OF_RESOURCES = 1041,
 	ER_HANDSHAKE_ERROR = 1043,
 	ER_ACCESS_DENIED = 1045,
 	ER_UNKNOWN_COM = 1047,
@@ -107,15 +111,19 @@ enum error_code { /* the few that we send or look at ourselves */
 	ER_UNKNOWN_ERROR = 1105,
 	ER_NET_PACKET_TOO_LARGE = 1153,
 	ER_NOT_SUPPORTED_YET = 1235,
+	ER_WRONG_ARGUMENTS = 1210,
 	ER_UNKNOWN_STMT_HANDLER = 1243,
 	ER_NOT_SUPPORTED_AUTH_MODE = 1251,
 	ER_OPTION_PREVENTS_STATEMENT = 1290,
+	ER_MAX_PREPARED_STMT_COUNT_REACHED = 1461,
 	ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION = 1792,
 	ER_READ_ONLY_MODE = 1836,
 	ER_CONNECTION_KILLED = 1927,
+	CR_MIN = 2000,
 	CR_CONN_HOST_ERROR = 2003,
 	CR_SERVER_LOST = 2013,
 	CR_MALFORMED_PACKET = 2027,
+	CR_MAX = 2999,
 };
 
 #endif

@@ -18,6 +18,22 @@ void packet_end(struct buf *b, size_t start)
 	put_u24(b->data + start, (uint32_t)(b->len - start - PACKET_HEADER));
 }
 
+void packets_end(struct buf *b, size_t start, unsigned seq)
+{
+	size_t n = b->len - start - PACKET_HEADER, more = n / PACKET_MAX;
+
+	buf_reserve(b, more * PACKET_HEADER);
+	b->len += more * PACKET_HEADER;
+	for (size_t i = more + 1; i-- > 0;) { /* from the last on, each to behind the headers before it */
+		uint8_t *from = b->data + start + PACKET_HEADER + i * PACKET_MAX, *to = from + i * PACKET_HEADER;
+		size_t len = i == more ? n % PACKET_MAX : PACKET_MAX;
+		if (i > 0)
+			memmove(to, from, len);
+		put_u24(to - PACKET_HEADER, (uint32_t)len);
+		to[-1] = (uint8_t)(seq + i);
+	}
+}
+
 int ok_parse(struct slice payload, bool tracked, struct ok_packet *out)
 {
 	struct reader r = reader_of(payload);
@@ -78,7 +94,7 @@ void reply_err(struct buf *b, unsigned seq, unsigned code, const char *sqlstate,
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	buf_put_u8(b, 0xff);
-	buf_put_u16(b, code);
+	buf_put_u16(b, code >= CR_MIN && code <= CR_MAX ? ER_UNKNOWN_ERROR : code);
 	buf_put_u8(b, '#');
 	buf_put(b, sqlstate, 5);
 	buf_put_str(b, text);

@@ -15,6 +15,8 @@
 /* Opens a packet: reserves its header, returns the offset that packet_end needs. */
 size_t packet_begin(struct buf *b, unsigned seq);
 void packet_end(struct buf *b, size_t start); /* fills in the length; the payload must be below 16 MB - 1 */
+/* Ends a packet of any size that packet_begin opened: what is too large for one becomes several. */
+void packets_end(struct buf *b, size_t start, unsigned seq);
 
 struct ok_packet {
 	uint64_t affected, insert_id;
@@ -30,6 +32,7 @@ int ok_parse(struct slice payload, bool tracked, struct ok_packet *out);
  * has CLIENT_SESSION_TRACK; STATUS_STATE_CHANGED follows from it. */
 void reply_ok(struct buf *b, unsigned seq, uint32_t caps, unsigned header, const struct ok_packet *ok);
 void reply_eof(struct buf *b, unsigned seq, unsigned warnings, unsigned status);
+/* CR_* codes, which must not be sent, become 1105. */
 void reply_err(struct buf *b, unsigned seq, unsigned code, const char *sqlstate, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 

@@ -218,14 +218,16 @@ static int send_or_queue(struct conn *c, struct iovec *iov, int n)
 		c->out_at = 0;
 	}
 	for (; i < n; i++)
-		buf_put(&c->out, iov[i].iov_base, iov[i].iov_len);
+		if (!buf_try_put(&c->out, iov[i].iov_base, iov[i].iov_len))
+			return -1; /* errno is ENOMEM: the peer reads too slowly for what there is */
 	return 0;
 }
 
 /* --- The outbox ------------------------------------------------------------------------------------------------- */
 
 enum { OUTBOX_SIZE = 65536, OUTBOX_CONNS = 32, /* full, by either */
-       PIECE_MAX = 8192 };                     /* longer messages are worth a call of their own */
+       PIECE_MAX = 8192,                       /* longer messages are worth a call of their own */
+       COPIED_MAX = 65536 };                   /* longer ones are not copied to wait for the kernel */
 
 void outbox_init(struct outbox *o)
 {
@@ -318,4 +320,29 @@ int conn_write(struct conn *c, const void *p, size_t n)
 	struct iovec iov = {.iov_base = (void *)(uintptr_t)p, .iov_len = n};
 
 	return n == 0 ? 0 : conn_writev(c, &iov, 1);
+}
+
+int conn_send(struct conn *c, struct buf *b)
+{
+	int rc = 0;
+
+	if (b->len > COPIED_MAX)
+		conn_flush(c);
+	if (b->len <= COPIED_MAX || c->fd < 0 || c->broken || c->out.len > c->out_at) {
+		rc = conn_write(c, b->data, b->len);
+		buf_clear(b);
+		return rc;
+	}
+	buf_fini(&c->out);
+	c->out = *b;
+	c->out_at = 0;
+	*b = (struct buf){0};
+	rc = flush(c);
+	if (rc < 0) {
+		c->broken = true;
+		c->out.len = c->out_at = 0;
+	} else if (conn_queued(c) > 0) {
+		event_add(&c->wr, NULL);
+	}
+	return rc;
 }

@@ -76,6 +76,8 @@ ssize_t conn_read(struct conn *c, void *p, size_t n);
  * to be gone (errno). The pieces may be changed by the call. */
 int conn_writev(struct conn *c, struct iovec *iov, int n);
 int conn_write(struct conn *c, const void *p, size_t n);
+/* The same for a buffer, which is empty after it: what the kernel does not take of a large one stays where it is. */
+int conn_send(struct conn *c, struct buf *b);
 /* More must come before anything is sent to this peer: has `readable` called until there is nothing, so that a reset
  * that came with the last bytes is noticed too (it is told of together with them, and no otherwise than they are). */
 static inline void conn_read_again(struct conn *c)

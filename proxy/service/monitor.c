@@ -258,6 +258,9 @@ static void fill_greeting(const struct monitor *m, struct topology *t)
 	t->collation = from->seen.collation;
 	t->max_allowed_packet = from->seen.max_allowed_packet;
 	t->lower_case_table_names = from->seen.lower_case_table_names;
+	t->wait_timeout = from->seen.wait_timeout;
+	t->interactive_timeout = from->seen.interactive_timeout;
+	t->max_prepared_stmt_count = from->seen.max_prepared_stmt_count;
 	t->skip_name_resolve = from->seen.skip_name_resolve;
 }
 

@@ -83,8 +83,11 @@ int link_open(struct link *l, const struct addr *address, const char *user, cons
 					     address->port, address->is_unix ? address->host : NULL, 0);
 	while (wants != 0)
 		wants = mysql_real_connect_cont(&done, l->my, wait_for(l, wants, deadline));
-	if (done != NULL)
+	if (done != NULL) {
+		if (l->my->passwd != NULL) /* it is needed no more: a lost link is opened anew */
+			explicit_bzero(l->my->passwd, strlen(l->my->passwd));
 		return 0;
+	}
 	fail(l, l->late ? CR_CONN_HOST_ERROR : mysql_errno(l->my), l->late ? "no answer in time" : mysql_error(l->my));
 	link_close(l);
 	return -1;

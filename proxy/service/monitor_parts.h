@@ -38,6 +38,7 @@ struct observation {
 	uint8_t collation;
 	uint32_t server_id, capabilities_lo, capabilities_hi;
 	unsigned max_connections, lower_case_table_names;
+	unsigned wait_timeout, interactive_timeout, max_prepared_stmt_count;
 	uint64_t max_allowed_packet;
 	char version[64];
 	struct gtid_pos slave, binlog; /* @@gtid_slave_pos, @@gtid_binlog_pos */

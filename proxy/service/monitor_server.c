@@ -28,7 +28,8 @@ static int ask_basics(struct link *l, unsigned timeout_ms, struct observation *o
 {
 	MYSQL_RES *res = link_ask(l,
 				  "SELECT @@read_only, @@server_id, @@max_connections, @@lower_case_table_names, "
-				  "@@max_allowed_packet, @@skip_name_resolve, VERSION()",
+				  "@@max_allowed_packet, @@skip_name_resolve, VERSION(), @@global.wait_timeout, "
+				  "@@global.interactive_timeout, @@max_prepared_stmt_count",
 				  timeout_ms);
 	MYSQL_ROW row;
 
@@ -42,6 +43,9 @@ static int ask_basics(struct link *l, unsigned timeout_ms, struct observation *o
 		o->max_allowed_packet = strtoull(field(row, 4), NULL, 10);
 		o->skip_name_resolve = is_on(field(row, 5));
 		snprintf(o->version, sizeof o->version, "%s", field(row, 6));
+		o->wait_timeout = (unsigned)strtoul(field(row, 7), NULL, 10);
+		o->interactive_timeout = (unsigned)strtoul(field(row, 8), NULL, 10);
+		o->max_prepared_stmt_count = (unsigned)strtoul(field(row, 9), NULL, 10);
 	}
 	mysql_free_result(res);
 	o->collation = (uint8_t)l->my->server_language;

@@ -7,11 +7,38 @@
 
 #include <stdlib.h>
 
-static struct slice payload_of(const struct session *s)
+struct slice command_payload(const struct command *c)
 {
-	const struct buf *r = &s->command->request;
+	return slice_of(c->request.data + PACKET_HEADER, c->request.len - PACKET_HEADER);
+}
 
-	return slice_of(r->data + PACKET_HEADER, r->len - PACKET_HEADER);
+void command_put(const struct command *c, struct buf *out)
+{
+	size_t start = out->len;
+
+	buf_put(out, c->request.data, c->request.len);
+	packets_end(out, start, 0);
+}
+
+size_t command_sent_size(const struct command *c)
+{
+	const size_t state = 65536; /* and headers; what is longer is grown for */
+	size_t n = c->request.len + (c->ps != NULL ? prepared_size(c) : 0);
+
+	return n + (n / PACKET_MAX + 1) * PACKET_HEADER + state;
+}
+
+void command_no_memory(struct session *s)
+{
+	struct backend_error e = {.code = ER_OUT_OF_RESOURCES, .sqlstate = "HY001", .text = "Out of memory"};
+
+	if (session_keeps(s, s->current)) {
+		s->current = NULL; /* nothing was sent: it is kept as it is */
+	} else if (s->current != NULL) {
+		struct backend *b = home_detach(s);
+		backend_put(&b);
+	}
+	settle_refused(s, &e);
 }
 
 void command_ok(struct session *s)
@@ -28,19 +55,6 @@ void command_ok(struct session *s)
 
 /* --- statements ------------------------------------------------------------------------------------------------- */
 
-/* The text of a statement that came in several packets, without their headers. */
-static struct slice join(struct command *c)
-{
-	const uint8_t *p = c->request.data, *end = p + c->request.len;
-
-	while (p < end) {
-		uint32_t len = get_u24(p);
-		buf_put(&c->joined, p + PACKET_HEADER, len);
-		p += PACKET_HEADER + len;
-	}
-	return slice_of(c->joined.data + 1, c->joined.len - 1);
-}
-
 void command_classify(struct session *s, const char *schema)
 {
 	struct command *c = s->command;
@@ -52,9 +66,9 @@ void command_classify(struct session *s, const char *schema)
 static void run_query(struct session *s)
 {
 	struct command *c = s->command;
-	struct slice payload = payload_of(s);
+	struct slice payload = command_payload(c);
 
-	c->text = get_u24(c->request.data) == PACKET_MAX ? join(c) : slice_of(payload.p + 1, payload.n - 1);
+	c->text = slice_of(payload.p + 1, payload.n - 1);
 	c->is_statement = true;
 	c->text_mode = track_text_mode(s);
 	command_classify(s, s->want.schema);
@@ -80,7 +94,7 @@ static void run_quit(struct session *s)
 
 static void run_set_option(struct session *s)
 {
-	struct slice payload = payload_of(s);
+	struct slice payload = command_payload(s->command);
 	struct cluster *cluster = &s->pw->cluster;
 	struct buf out = {0};
 
@@ -123,6 +137,7 @@ static void run_reset(struct session *s)
 	prepared_free_all(s);
 	home_drop(s);
 	track_reset(s);
+	idle_logged_in(s);
 	state_set_schema(&s->want, schema != NULL ? slice_str(schema) : slice_of(NULL, 0));
 	free(schema);
 	command_ok(s);
@@ -130,22 +145,7 @@ static void run_reset(struct session *s)
 
 static void run_change_user(struct session *s)
 {
-	login_change_user(s, payload_of(s));
-}
-
-static void run_long_data(struct session *s)
-{
-	prepared_long_data(s, payload_of(s));
-}
-
-static void run_statement_reset(struct session *s)
-{
-	prepared_reset(s, payload_of(s));
-}
-
-static void run_statement_close(struct session *s)
-{
-	prepared_close(s, payload_of(s));
+	login_change_user(s, command_payload(s->command));
 }
 
 static void run_unsupported(struct session *s)
@@ -178,9 +178,9 @@ static const struct {
 	{COM_QUERY, run_query},
 	{COM_STMT_EXECUTE, prepared_execute},
 	{COM_STMT_PREPARE, prepared_prepare},
-	{COM_STMT_CLOSE, run_statement_close},
-	{COM_STMT_SEND_LONG_DATA, run_long_data},
-	{COM_STMT_RESET, run_statement_reset},
+	{COM_STMT_CLOSE, prepared_close},
+	{COM_STMT_SEND_LONG_DATA, prepared_long_data},
+	{COM_STMT_RESET, prepared_reset},
 	{COM_STMT_FETCH, run_unsupported},
 	{COM_STMT_BULK_EXECUTE, run_unsupported},
 	{COM_PING, command_ok},

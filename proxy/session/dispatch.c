@@ -279,7 +279,7 @@ static void give_up(struct session *s)
 		settle_refused(s, &e);
 		return;
 	}
-	c->sync_error = (struct backend_error){.code = CR_CONN_HOST_ERROR, .sqlstate = "HY000"};
+	c->sync_error = (struct backend_error){.code = ER_SERVER_SHUTDOWN, .sqlstate = "08S01"};
 	snprintf(c->sync_error.text, sizeof c->sync_error.text, "Can't connect to a primary server: %s",
 		 c->last_error[0] != '\0' ? c->last_error : "none is known to be up and writable");
 	settle_refused(s, &c->sync_error);
@@ -533,7 +533,7 @@ static void send_done(struct session *s, struct buf *out)
 	if (c->nswallow > 0)
 		first = c->swallow[0] == SWALLOW_PREPARE ? RESULT_SHAPE_PREPARE : RESULT_SHAPE_QUERY;
 	result_init(&c->result, first, b->deprecate_eof);
-	if (conn_write(&b->conn, out->data, out->len) < 0)
+	if (conn_send(&b->conn, out) < 0)
 		relay_lost(s, "write failed");
 }
 
@@ -550,6 +550,10 @@ void dispatch_send(struct session *s)
 	bool prepare_first = executes && !prepared_known(s, b);
 
 	buf_clear(out);
+	if (!buf_try_reserve(out, command_sent_size(c))) {
+		command_no_memory(s);
+		return;
+	}
 	c->retryable = c->to_replica && !session_in_transaction(s) && c->request.len <= 1u << 20;
 	if (prepare_first)
 		state = prepared_state(c);
@@ -581,7 +585,7 @@ void dispatch_send(struct session *s)
 	if (c->code == COM_STMT_EXECUTE && c->ps != NULL)
 		prepared_put_execute(s, b, out);
 	else
-		buf_put(out, c->request.data, c->request.len);
+		command_put(c, out);
 	b->uses++;
 	send_done(s, out);
 }

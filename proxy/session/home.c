@@ -360,7 +360,8 @@ void home_lost(struct session *s, struct backend *b)
 		backend_close(b, false, "closed by the server");
 		return;
 	}
-	backend_close(b, true, "kept connection closed by the server");
+	bool failed = !idle_home_was_due(s, b); /* else it was only idle for too long, as its client */
+	backend_close(b, failed, "kept connection closed by the server");
 	/* As without a proxy: the transaction and the state are gone, and so is the connection. */
 	session_close(s, "its server connection was lost");
 }

@@ -11,7 +11,17 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { LOOK_AGAIN_MS = 1500 /* accounts are read once a second at most */ };
+enum { LOOK_AGAIN_MS = 1500, /* accounts are read once a second at most */
+       FAILED_CHANGES = 3,   /* a session may have so many, as at a server: then the command is not known any more */
+       CHANGE_USER_MAX = 65536 };
+
+/* Who a session is that asks to be another user. When that fails it goes on as before, but anew: its transaction, state
+ * and statements are gone, as at a server. */
+struct former {
+	struct identity *identity; /* NULL while it is the session's own still */
+	char *schema;
+	uint16_t collation;
+};
 
 /* What we offer: what the primary can, less what is not there yet (TLS, compression, LOCAL INFILE, bulk, progress). */
 static uint32_t offered_caps(const struct topology *t)
@@ -76,16 +86,55 @@ void login_greet(struct session *s)
 	buf_fini(&out);
 }
 
-/* Ends the login with an error and the connection with it. */
+void login_forget(struct session *s)
+{
+	if (s->former != NULL) {
+		if (s->former->identity != NULL)
+			identity_put(&s->pw->cluster, &s->former->identity);
+		free(s->former->schema);
+	}
+	free(s->former);
+	free(s->login_name);
+	free(s->login_schema);
+	free(s->pending);
+	s->former = NULL;
+	s->login_name = s->login_schema = NULL;
+	s->pending = NULL;
+}
+
+/* COM_CHANGE_USER has failed. */
+static void stay(struct session *s)
+{
+	struct former *f = s->former;
+
+	if (f->identity != NULL) {
+		identity_put(&s->pw->cluster, &s->identity);
+		s->identity = f->identity;
+		f->identity = NULL;
+	}
+	s->collation = f->collation;
+	s->failed_changes++;
+	track_reset(s);
+	idle_logged_in(s);
+	if (f->schema != NULL)
+		state_set_schema(&s->want, slice_str(f->schema));
+	login_forget(s);
+	session_idle(s);
+}
+
+/* Ends the login with an error and, when it was the first, the connection with it. */
 static void refuse(struct session *s, unsigned seq, unsigned code, const char *sqlstate, const char *text)
 {
 	struct buf out = {0};
 
-	reply_err(&out, seq, code, sqlstate, "%s", text);
-	conn_write(&s->conn, out.data, out.len);
-	buf_fini(&out);
 	stats_error(s->pw->worker->stats, STAT_ERR_AUTH);
-	session_close(s, text);
+	reply_err(&out, seq, code, sqlstate, "%s", text);
+	int sent = conn_write(&s->conn, out.data, out.len);
+	buf_fini(&out);
+	if (s->former != NULL && sent == 0)
+		stay(s);
+	else
+		session_close(s, text);
 }
 
 /* The server's own words. Its resolver would call a loopback client "localhost". */
@@ -108,12 +157,14 @@ static void accept_login(struct session *s, struct slice user, const uint8_t *st
 	struct cluster *cluster = &s->pw->cluster;
 	struct identity *old = s->identity;
 
+	s->collation = s->login_collation;
 	s->identity =
 		identity_get(cluster, user, stage1, identity_caps(s->caps), identity_xcaps(s->xcaps), s->collation);
-	if (old != NULL)
-		identity_put(cluster, &old);
+	if (s->former != NULL)
+		s->former->identity = old;
 	event_del(&s->deadline);
 	track_reset(s);
+	idle_logged_in(s);
 	struct command *c = s->command != NULL ? s->command : command_new(s);
 	c->seq = (uint8_t)(seq + 1);
 	c->pings = true;
@@ -139,18 +190,12 @@ void login_verified(struct session *s, const struct backend_error *error)
 	struct buf out = {0};
 
 	if (error != NULL) {
-		log_warn("session %u (%s@%s): login refused: %s", s->id, s->identity->user, s->host, error->text);
-		reply_err(&out, c->seq, error->code, error->sqlstate, "%s", error->text);
-		conn_write(&s->conn, out.data, out.len);
-		buf_fini(&out);
-		session_close(s, "login refused");
+		struct backend_error e = *error;
+		log_warn("session %u (%s@%s): login refused: %s", s->id, s->identity->user, s->host, e.text);
+		refuse(s, c->seq, e.code, e.sqlstate, e.text);
 		return;
 	}
-	free(s->login_name);
-	free(s->login_schema);
-	free(s->pending);
-	s->login_name = s->login_schema = NULL;
-	s->pending = NULL;
+	login_forget(s);
 	struct buf told = {0};
 	if (s->want.schema != NULL)
 		track_build(&told, &(struct track){.type = TRACK_SCHEMA, .value = slice_str(s->want.schema)});
@@ -178,7 +223,7 @@ static void look_again(struct session *s, struct slice user, struct slice answer
 	struct login_pending *p = s->pending;
 
 	if (p != NULL && (s->pw->accounts == NULL || s->pw->accounts->n == 0)) {
-		refuse(s, seq + 1, CR_CONN_HOST_ERROR, "HY000",
+		refuse(s, seq + 1, ER_SERVER_SHUTDOWN, "08S01",
 		       "Sidetrack has not been able to read the accounts of any server: see its log, and [monitor] "
 		       "user");
 		return;
@@ -265,6 +310,7 @@ static void name_login(struct session *s, const struct login *l)
 {
 	free(s->login_name);
 	free(s->login_schema);
+	s->login_collation = l->collation != 0 || s->former == NULL ? l->collation : s->former->collation;
 	s->login_name = xstrndup((const char *)l->user.p, l->user.n);
 	s->login_schema = xstrndup((const char *)l->db.p, l->db.n);
 }
@@ -293,11 +339,17 @@ void login_packet(struct session *s, struct slice payload, unsigned seq)
 		       "TLS was not offered by this proxy: connect without it");
 		return;
 	}
+	/* Its next packet would be in a form that nobody reads here. All else that was not offered and is asked for
+	 * changes nothing of what a client sends, but what it asks for itself, and is ignored as by a server. */
+	if (l.caps & (CAP_COMPRESS | CAP_ZSTD)) {
+		refuse(s, seq + 1, ER_HANDSHAKE_ERROR, "08S01",
+		       "Compression was not offered by this proxy: connect without it");
+		return;
+	}
 	const struct topology *t = s->pw->cluster.topology;
 	/* What was offered; and where the client came to its own group behind the greeting, what that one can. */
 	s->caps = l.caps & ((s->offered & offered_caps(t)) | CAP_MYSQL);
 	s->xcaps = l.xcaps & s->xoffered & offered_xcaps(t);
-	s->collation = l.collation;
 	if (!(l.caps & CAP_CONNECT_WITH_DB))
 		l.db.n = 0;
 	name_login(s, &l);
@@ -307,20 +359,32 @@ void login_packet(struct session *s, struct slice payload, unsigned seq)
 		ask_native(s, seq);
 }
 
+static void remember_former(struct session *s)
+{
+	struct former *f = xcalloc(1, sizeof *f);
+
+	f->schema = s->want.schema != NULL ? xstrdup(s->want.schema) : NULL;
+	f->collation = s->collation;
+	s->former = f;
+}
+
 void login_change_user(struct session *s, struct slice payload)
 {
 	struct command *c = s->command;
 	struct login l;
 
-	if (change_user_parse(payload, s->caps, &l) < 0) {
-		session_error(s, ER_UNKNOWN_COM, "08S01", "Malformed packet");
+	if (s->failed_changes >= FAILED_CHANGES) {
+		session_error(s, ER_UNKNOWN_COM, "08S01", "Unknown command");
 		return;
 	}
-	if (l.collation != 0)
-		s->collation = l.collation;
-	name_login(s, &l);
 	prepared_free_all(s);
 	home_drop(s); /* the old user's transaction, locks and state end */
+	remember_former(s);
+	if (payload.n > CHANGE_USER_MAX || change_user_parse(payload, s->caps, &l) < 0) {
+		refuse(s, 1, ER_UNKNOWN_COM, "08S01", "Unknown command");
+		return;
+	}
+	name_login(s, &l);
 	c->code = COM_CHANGE_USER;
 	if (speaks_native(&l))
 		check(s, l.user, l.answer, 0);

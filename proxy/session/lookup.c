@@ -13,6 +13,8 @@
 
 #include "base/mem.h"
 
+enum { LOOKUP_MAX = 65536 /* bytes of a command that is looked up: longer ones name no row in a way that pays */ };
+
 /* What form of the answer: all that changes its bytes but the row itself. */
 static void shape(struct session *s, uint8_t out[CACHE_SHAPE])
 {
@@ -113,7 +115,7 @@ bool lookup_try(struct session *s)
 	struct cache_params params = {0};
 	const char *why = NULL;
 
-	if (config->mode == MODE_SPLIT || pw->nwatch == 0 || c->want.target != TARGET_REPLICA ||
+	if (config->mode == MODE_SPLIT || pw->nwatch == 0 || c->request.len > LOOKUP_MAX || c->want.target != TARGET_REPLICA ||
 	    c->stmt->scope == SQL_SCOPE_NONE || c->code == COM_STMT_PREPARE)
 		return false;
 	if (c->stmt->hint != SQL_HINT_NONE || (c->stmt->flags & SQLF_MULTI) || s->pinned || catalog == NULL) {

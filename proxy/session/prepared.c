@@ -16,7 +16,11 @@
 
 #include "base/mem.h"
 
-enum { PREPARED_MAX = 16382 /* a server's max_prepared_stmt_count by default */, LAST_PREPARED = 0xffffffff };
+enum { COUNT_MAX = 16382, /* a server's max_prepared_stmt_count until one has told its own */
+       SLOTS_BEFORE_SEARCH = 16382,
+       SHARE = 4, /* a session's statements may have that part of client_memory */
+       STMT_BYTES = 1024, /* what the classifier says of one, about */
+       LAST_PREPARED = 0xffffffff };
 
 struct long_data {
 	struct long_data *next;
@@ -35,6 +39,9 @@ struct prepared {
 	uint8_t *types;          /* 2 bytes a parameter, as last bound; NULL: never */
 	struct long_data *long_data;
 	size_t long_bytes;
+	size_t bytes;            /* of session.prepared_bytes, without long data */
+	const char *long_lost;   /* why long data was not kept: the execute tells */
+	unsigned long_error;
 	/* What the classifier said at the first execute, without the room for keys that it has not; true while workers
 	 * watch for the same tables. */
 	struct sql_stmt *stmt;
@@ -44,7 +51,31 @@ struct prepared {
 	char digits[24];
 };
 
-static void free_long_data(struct prepared *p)
+/* --- memory ------------------------------------------------------------------------------------------------------- */
+
+static size_t counted(size_t bytes)
+{
+	return bytes > BUDGET_FREE ? bytes : 0;
+}
+
+static bool take_bytes(struct session *s, size_t n)
+{
+	uint64_t limit = s->pw->cluster.config->client_memory;
+	size_t want = s->prepared_bytes + n;
+
+	if (want > limit / SHARE || !budget_take(&s->prepared_held, counted(want), limit))
+		return false;
+	s->prepared_bytes = want;
+	return true;
+}
+
+static void give_bytes(struct session *s, size_t n)
+{
+	s->prepared_bytes -= n;
+	budget_give(&s->prepared_held, counted(s->prepared_bytes));
+}
+
+static void free_long_data(struct session *s, struct prepared *p)
 {
 	while (p->long_data != NULL) {
 		struct long_data *l = p->long_data;
@@ -52,12 +83,16 @@ static void free_long_data(struct prepared *p)
 		buf_fini(&l->data);
 		free(l);
 	}
+	give_bytes(s, p->long_bytes);
 	p->long_bytes = 0;
+	p->long_lost = NULL;
 }
 
-static void prepared_free(struct prepared *p)
+static void prepared_free(struct session *s, struct prepared *p)
 {
-	free_long_data(p);
+	free_long_data(s, p);
+	give_bytes(s, p->bytes);
+	atomic_fetch_sub_explicit(&s->pw->proxy->prepared, 1, memory_order_relaxed);
 	state_clear(&p->state);
 	free(p->stmt);
 	free(p->types);
@@ -69,11 +104,18 @@ void prepared_free_all(struct session *s)
 {
 	for (unsigned i = 0; i < s->nprepared; i++)
 		if (s->prepared[i] != NULL)
-			prepared_free(s->prepared[i]);
+			prepared_free(s, s->prepared[i]);
 	free(s->prepared);
 	s->prepared = NULL;
 	s->nprepared = 0;
 	s->last_prepared = 0;
+}
+
+void prepared_unmade(struct command *c)
+{
+	if (c->making != NULL)
+		prepared_free(c->session, c->making);
+	c->making = NULL;
 }
 
 static struct prepared *find(const struct session *s, uint32_t id)
@@ -113,17 +155,53 @@ void prepared_rebase(struct session *s, const struct defaults *from, const struc
 	}
 }
 
+/* One more of all sessions' together, as the server counts them. */
+static bool count_one(struct session *s)
+{
+	const struct topology *t = s->pw->cluster.topology;
+	unsigned limit = t != NULL && t->version[0] != '\0' ? t->max_prepared_stmt_count : COUNT_MAX;
+	atomic_uint *count = &s->pw->proxy->prepared;
+
+	if (atomic_fetch_add_explicit(count, 1, memory_order_relaxed) < limit)
+		return true;
+	atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+	session_error(s, ER_MAX_PREPARED_STMT_COUNT_REACHED, "42000",
+		      "Can't create more than max_prepared_stmt_count statements (current value: %u)", limit);
+	return false;
+}
+
+/* Room for it, before the server is asked. Returns false when there is none, and that was said. */
+static bool make(struct session *s)
+{
+	struct command *c = s->command;
+	size_t bytes = sizeof(struct prepared) + STMT_BYTES + c->text.n;
+	char *text = NULL;
+
+	if (!count_one(s))
+		return false;
+	if (take_bytes(s, bytes) && (text = mem_try_realloc(NULL, c->text.n + 1)) == NULL)
+		give_bytes(s, bytes);
+	if (text == NULL) {
+		atomic_fetch_sub_explicit(&s->pw->proxy->prepared, 1, memory_order_relaxed);
+		session_error(s, ER_OUT_OF_RESOURCES, "HY001",
+			      "Out of memory: prepared statements of this session, or of all, have what [proxy] "
+			      "client_memory allows");
+		return false;
+	}
+	memcpy(text, c->text.p, c->text.n);
+	text[c->text.n] = '\0';
+	c->making = xcalloc(1, sizeof *c->making);
+	*c->making = (struct prepared){.text = text, .len = c->text.n, .text_mode = c->text_mode, .bytes = bytes};
+	return true;
+}
+
 void prepared_prepare(struct session *s)
 {
 	struct command *c = s->command;
+	struct slice payload = command_payload(c);
 
 	s->last_prepared = 0;
-	if (get_u24(c->request.data) == PACKET_MAX) {
-		session_error(s, ER_NET_PACKET_TOO_LARGE, "08S01",
-			      "Got a packet bigger than 'max_allowed_packet' bytes");
-		return;
-	}
-	c->text = slice_of(c->request.data + PACKET_HEADER + 1, c->request.len - PACKET_HEADER - 1);
+	c->text = slice_of(payload.p + 1, payload.n - 1);
 	c->is_statement = true;
 	c->shape = RESULT_SHAPE_PREPARE;
 	c->text_mode = track_text_mode(s);
@@ -133,7 +211,8 @@ void prepared_prepare(struct session *s)
 			      "KILL through Sidetrack is not supported yet: use the admin port's KILL");
 		return;
 	}
-	dispatch_statement(s);
+	if (make(s))
+		dispatch_statement(s);
 }
 
 static struct prepared **free_slot(struct session *s)
@@ -141,7 +220,7 @@ static struct prepared **free_slot(struct session *s)
 	for (unsigned i = s->nprepared; i-- > 0 && s->nprepared - i <= 8;)
 		if (s->prepared[i] == NULL)
 			return &s->prepared[i];
-	if (s->nprepared >= PREPARED_MAX)
+	if (s->nprepared >= SLOTS_BEFORE_SEARCH)
 		for (unsigned i = 0; i < s->nprepared; i++)
 			if (s->prepared[i] == NULL)
 				return &s->prepared[i];
@@ -154,14 +233,12 @@ static struct prepared **free_slot(struct session *s)
 void prepared_registered(struct session *s, struct backend *b, uint8_t *payload)
 {
 	struct command *c = s->command;
-	struct prepared *p = xcalloc(1, sizeof *p);
+	struct prepared *p = c->making;
 	struct prepared **slot = free_slot(s);
 	struct buf closes = {0};
 
+	c->making = NULL;
 	p->id = (uint32_t)(slot - s->prepared) + 1;
-	p->text = xstrndup((const char *)c->text.p, c->text.n);
-	p->len = c->text.n;
-	p->text_mode = c->text_mode;
 	p->nparams = get_u16(payload + 7);
 	state_copy(&p->state, &s->want);
 	p->key = key_of(c->text, &p->state);
@@ -235,7 +312,7 @@ static int read_values(struct prepared *p, struct slice payload)
 		if (r.bad)
 			return -1;
 		if (p->types == NULL)
-			p->types = xmalloc(2u * p->nparams);
+			p->types = xmalloc(2u * p->nparams); /* 128 KB at most */
 		memcpy(p->types, types.p, types.n);
 	}
 	if (r.bad || p->types == NULL)
@@ -251,15 +328,6 @@ static int read_values(struct prepared *p, struct slice payload)
 		left = slice_of(left.p + n, left.n - (size_t)n);
 	}
 	return 0;
-}
-
-static struct slice execute_payload(struct command *c)
-{
-	if (get_u24(c->request.data) != PACKET_MAX)
-		return slice_of(c->request.data + PACKET_HEADER, c->request.len - PACKET_HEADER);
-	for (const uint8_t *p = c->request.data; p < c->request.data + c->request.len; p += PACKET_HEADER + get_u24(p))
-		buf_put(&c->joined, p + PACKET_HEADER, get_u24(p));
-	return buf_slice(&c->joined);
 }
 
 /* A PREPARE on another connection runs under the state that the statement was prepared in, but never under another
@@ -291,8 +359,7 @@ static void classify(struct session *s, struct prepared *p)
 void prepared_execute(struct session *s)
 {
 	struct command *c = s->command;
-	struct proxy_worker *pw = s->pw;
-	struct slice payload = execute_payload(c);
+	struct slice payload = command_payload(c);
 
 	if (payload.n < 10) {
 		malformed(s);
@@ -304,10 +371,10 @@ void prepared_execute(struct session *s)
 		unknown(s, id, "mysqld_stmt_execute");
 		return;
 	}
-	if (p->long_bytes > pw->cluster.config->max_allowed_packet) {
-		free_long_data(p);
-		session_error(s, ER_NET_PACKET_TOO_LARGE, "08S01",
-			      "Got a packet bigger than 'max_allowed_packet' bytes");
+	if (p->long_lost != NULL) {
+		const char *why = p->long_lost;
+		free_long_data(s, p);
+		session_error(s, p->long_error, "HY000", "%s", why);
 		return;
 	}
 	if (read_values(p, payload) < 0) {
@@ -355,7 +422,7 @@ void prepared_put_prepare(struct session *s, struct buf *out)
 
 	buf_put_u8(out, COM_STMT_PREPARE);
 	buf_put(out, p->text, p->len);
-	packet_end(out, start);
+	packets_end(out, start, 0);
 }
 
 void prepared_learned(struct session *s, struct backend *b, uint32_t server_id)
@@ -367,25 +434,11 @@ void prepared_learned(struct session *s, struct backend *b, uint32_t server_id)
 	buf_fini(&closes);
 }
 
-/* Ends a packet of any size that begins at `start`: what is too large for one becomes several. */
-static void end_packets(struct buf *out, size_t start)
+size_t prepared_size(const struct command *c)
 {
-	struct buf whole = {0};
-	unsigned seq = 0;
+	const struct prepared *p = c->ps;
 
-	if (out->len - start - PACKET_HEADER < PACKET_MAX) {
-		packet_end(out, start);
-		return;
-	}
-	buf_put(&whole, out->data + start + PACKET_HEADER, out->len - start - PACKET_HEADER);
-	out->len = start;
-	for (size_t at = 0, n = PACKET_MAX; n == PACKET_MAX; at += n) {
-		n = whole.len - at < PACKET_MAX ? whole.len - at : PACKET_MAX;
-		buf_put_u24(out, (uint32_t)n);
-		buf_put_u8(out, seq++);
-		buf_put(out, whole.data + at, n);
-	}
-	buf_fini(&whole);
+	return p->len + p->long_bytes + 2u * p->nparams;
 }
 
 void prepared_put_execute(struct session *s, struct backend *b, struct buf *out)
@@ -400,7 +453,7 @@ void prepared_put_execute(struct session *s, struct backend *b, struct buf *out)
 		buf_put_u32(out, id);
 		buf_put_u16(out, l->param);
 		buf_put(out, l->data.data, l->data.len);
-		end_packets(out, start);
+		packets_end(out, start, 0);
 	}
 	size_t start = packet_begin(out, 0);
 	buf_put_u8(out, COM_STMT_EXECUTE);
@@ -413,12 +466,14 @@ void prepared_put_execute(struct session *s, struct backend *b, struct buf *out)
 		buf_put(out, p->types, 2u * p->nparams);
 		buf_put(out, p->values.p, p->values.n);
 	}
-	end_packets(out, start);
+	/* Its answer counts on from its packets, the client's from those that came: types may be in one only. */
+	s->command->shift = (int)s->command->seq - (int)((out->len - start - PACKET_HEADER) / PACKET_MAX + 1);
+	packets_end(out, start, 0);
 }
 
 void prepared_executed(struct session *s)
 {
-	free_long_data(s->command->ps);
+	free_long_data(s, s->command->ps);
 }
 
 /* --- for the cache ------------------------------------------------------------------------------------------------ */
@@ -498,49 +553,84 @@ void prepared_params(const struct command *c, struct cache_params *out)
 
 /* --- long data, RESET, CLOSE -------------------------------------------------------------------------------------- */
 
-void prepared_long_data(struct session *s, struct slice payload)
+static void lose_long_data(struct session *s, struct prepared *p, unsigned code, const char *why)
 {
-	struct prepared *p = payload.n >= 7 ? find(s, get_u32(payload.p + 1)) : NULL;
-	uint64_t limit = s->pw->cluster.config->max_allowed_packet;
+	free_long_data(s, p);
+	p->long_lost = why;
+	p->long_error = code;
+}
 
-	/* No answer, whatever happens: the execute tells. */
-	if (p != NULL && get_u32(s->command->request.data) >> 24 == 0 && p->long_bytes <= limit) {
-		uint16_t param = get_u16(payload.p + 5);
-		struct long_data *l = p->long_data;
-		while (l != NULL && l->param != param)
-			l = l->next;
-		if (l == NULL) {
-			l = xcalloc(1, sizeof *l);
-			l->param = param;
-			l->next = p->long_data;
-			p->long_data = l;
-		}
-		buf_put(&l->data, payload.p + 7, payload.n - 7);
-		p->long_bytes += payload.n - 7;
+static struct long_data *long_data_of(struct session *s, struct prepared *p, uint16_t param)
+{
+	struct long_data *l = p->long_data;
+
+	while (l != NULL && l->param != param)
+		l = l->next;
+	if (l == NULL && take_bytes(s, sizeof *l)) {
+		l = xcalloc(1, sizeof *l);
+		l->param = param;
+		l->next = p->long_data;
+		p->long_data = l;
+		p->long_bytes += sizeof *l;
 	}
+	return l;
+}
+
+static void keep_long_data(struct session *s, struct prepared *p, uint16_t param, struct slice data)
+{
+	if (param >= p->nparams) {
+		lose_long_data(s, p, ER_WRONG_ARGUMENTS, "Incorrect arguments to mysqld_stmt_send_long_data");
+		return;
+	}
+	struct long_data *l = long_data_of(s, p, param);
+	if (l != NULL && l->data.len + data.n > s->pw->cluster.config->max_allowed_packet) {
+		lose_long_data(s, p, ER_UNKNOWN_ERROR,
+			       "Parameter of prepared statement which is set through mysql_send_long_data() is longer "
+			       "than 'max_allowed_packet' bytes");
+		return;
+	}
+	bool taken = l != NULL && take_bytes(s, data.n);
+	if (taken)
+		p->long_bytes += data.n;
+	if (!taken || !buf_try_put(&l->data, data.p, data.n))
+		lose_long_data(s, p, ER_OUT_OF_RESOURCES,
+			       "Out of memory: long data of this session, or of all, has what [proxy] client_memory "
+			       "allows");
+}
+
+/* No answer, whatever happens: the execute tells. */
+void prepared_long_data(struct session *s)
+{
+	struct slice payload = command_payload(s->command);
+	struct prepared *p = payload.n >= 7 ? find(s, get_u32(payload.p + 1)) : NULL;
+
+	if (p != NULL && p->long_lost == NULL)
+		keep_long_data(s, p, get_u16(payload.p + 5), slice_of(payload.p + 7, payload.n - 7));
 	session_idle(s);
 }
 
-void prepared_reset(struct session *s, struct slice payload)
+void prepared_reset(struct session *s)
 {
+	struct slice payload = command_payload(s->command);
 	struct prepared *p = payload.n >= 5 ? find(s, get_u32(payload.p + 1)) : NULL;
 
 	if (p == NULL) {
 		unknown(s, payload.n >= 5 ? get_u32(payload.p + 1) : 0, "mysqld_stmt_reset");
 		return;
 	}
-	free_long_data(p);
+	free_long_data(s, p);
 	command_ok(s);
 }
 
-void prepared_close(struct session *s, struct slice payload)
+void prepared_close(struct session *s)
 {
+	struct slice payload = command_payload(s->command);
 	uint32_t id = payload.n >= 5 ? get_u32(payload.p + 1) : 0;
 	struct prepared *p = find(s, id);
 
 	if (p != NULL) {
 		s->prepared[p->id - 1] = NULL;
-		prepared_free(p);
+		prepared_free(s, p);
 	}
 	session_idle(s);
 }

@@ -109,7 +109,9 @@ struct proxy *proxy_new(struct worker *const *workers, unsigned n, struct config
 		LIST_INIT(&pw->sessions);
 		TAILQ_INIT(&pw->wait_primary);
 		TAILQ_INIT(&pw->lingering);
+		TAILQ_INIT(&pw->wait_memory);
 		event_assign(&pw->linger_tick, pw->worker->base, -1, EV_PERSIST, on_linger_tick, pw);
+		idle_init(pw);
 		cluster_init(&pw->cluster, pw->worker, p->nworkers, config, &p->epoch);
 		pw->cache = cache_new(p->cache, pw->worker->base, config, pw->worker->stats);
 		pw->memo = sql_memo_new();
@@ -297,6 +299,7 @@ void proxy_free(struct proxy *p)
 	for (unsigned i = 0; i < p->nworkers; i++) {
 		struct proxy_worker *pw = p->workers[i];
 		event_del(&pw->linger_tick);
+		event_del(&pw->idle_tick);
 		cluster_fini(&pw->cluster);
 		cache_free(pw->cache);
 		if (pw->accounts != NULL)

@@ -41,6 +41,7 @@ struct proxy {
 	struct proxy *const *groups; /* the default group's, then one a service in the order of the configuration */
 	unsigned ngroups;
 	atomic_int clients;
+	atomic_uint prepared;        /* statements of all sessions: max_prepared_stmt_count */
 	_Atomic uint64_t catalog_needed; /* DDL passed: snapshots older than this generation are not trusted */
 	atomic_int ddl_in_flight;
 	atomic_bool draining;
@@ -62,6 +63,9 @@ struct proxy_worker {
 	TAILQ_HEAD(, session) wait_primary;
 	TAILQ_HEAD(, session) lingering; /* oldest first */
 	struct event linger_tick;    /* runs while there are any */
+	TAILQ_HEAD(, session) wait_memory;
+	struct event idle_tick;      /* at idle_due: idle.c */
+	int64_t idle_due;            /* INT64_MAX: nobody is ever due */
 	struct command *free_commands;
 	unsigned nfree_commands;
 	struct buf out;              /* to put messages together in, empty between callbacks */

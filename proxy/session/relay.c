@@ -41,7 +41,7 @@ static void remember_for_fill(struct command *c, const uint8_t *p, size_t n, siz
 {
 	if (!c->leased)
 		return;
-	if (c->fill.len + n > limit) {
+	if (c->fill.len + n > limit || !buf_try_reserve(&c->fill, n)) {
 		cache_abandon(c->session->pw->cache, &c->key, c->found.lease);
 		c->leased = false;
 		buf_fini(&c->fill);

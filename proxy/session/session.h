@@ -17,7 +17,9 @@
  *   diag.c      what the last statement left behind: ROW_COUNT(), FOUND_ROWS(), warnings
  *   prepared.c  prepared statements
  *   track.c     what OK packets say of the session's state
- *   session.c   life, input, the driver
+ *   session.c   life
+ *   input.c     the client's bytes, whole commands; budget.c: what they may hold
+ *   idle.c      clients that say nothing
  *   proxy.c     what workers share; publishing
  *   front.c     listening, accepting; which server group a client belongs to
  *
@@ -33,6 +35,7 @@
 #include "cluster/freshness.h"
 #include "cluster/route.h"
 #include "mysql/reply.h"
+#include "session/budget.h"
 #include "session/front.h"
 #include "session/proxy.h"
 #include "sql/question.h"
@@ -86,17 +89,18 @@ enum swallow { SWALLOW_STATE, SWALLOW_EXPIRY, SWALLOW_PREPARE, SWALLOW_INSERT_ID
 struct command {
 	struct command *next;       /* free list */
 	struct session *session;
-	struct buf request;         /* whole packets as the client sent them */
+	struct buf request;         /* a packet's header and the payload, in one piece also when it came in several
+				     * packets: see command_payload, command_put */
 	uint8_t code;               /* COM_* */
 	uint8_t seq;                /* of the next packet to the client */
 	bool is_statement;          /* stmt says what it is: COM_QUERY, COM_STMT_PREPARE, COM_STMT_EXECUTE */
 	bool pings;                 /* internal: the schema check at login */
 	struct slice text;          /* the statement's, within request or the prepared statement */
-	struct buf joined;          /* text of a statement of several packets */
 	unsigned text_mode;
 	const struct sql_stmt *stmt; /* &parsed, or what a prepared statement remembers; never NULL */
 	struct sql_stmt parsed;
-	struct prepared *ps;        /* of COM_STMT_EXECUTE, and what a COM_STMT_PREPARE makes */
+	struct prepared *ps;        /* of COM_STMT_EXECUTE */
+	struct prepared *making;    /* of COM_STMT_PREPARE, until the server has answered */
 	int64_t started_us;
 
 	/* where to */
@@ -176,7 +180,9 @@ struct login_pending { /* a login that waits in SESSION_REFRESH */
 	unsigned seq;
 };
 
-struct discarded { /* a command too large, on its way to nowhere */
+struct discarded { /* a command that is refused, on its way to nowhere */
+	unsigned code;
+	const char *why;
 	uint8_t head[PACKET_HEADER];
 	unsigned nhead;
 	uint32_t left;
@@ -207,7 +213,20 @@ struct session {
 	struct discarded *discarded; /* it is refused when it has ended */
 	char *login_name;            /* while logging in: user, and schema */
 	char *login_schema;
-	uint32_t packet_limit;
+	uint16_t login_collation;
+	struct former *former;       /* while COM_CHANGE_USER goes on: who it is when that fails (login.c) */
+	uint8_t failed_changes;
+
+	size_t input_held;           /* of the budget: for conn.in and the command's request */
+	int64_t input_since;         /* monotonic us: since when, for a command that comes */
+	size_t wants_memory;         /* while it waits for that much: it is in pw->wait_memory */
+	int64_t waits_memory_since;  /* 0: it does not */
+	TAILQ_ENTRY(session) memory_link;
+
+	unsigned wait_timeout;       /* seconds; what it was at the login */
+	int64_t active_us;           /* coarse: its last byte, or the end of its last command */
+	int64_t home_us;             /* when the server has last heard anything at home: idle.c */
+	uint32_t home_thread, home_uses;
 
 	struct state want;           /* session state as the client made it */
 	struct defaults *base;       /* counted; what it has where want says nothing: the primary's defaults at its
@@ -239,6 +258,8 @@ struct session {
 	struct command *command;
 	struct prepared **prepared;  /* by id - 1 */
 	unsigned nprepared;
+	size_t prepared_bytes;       /* of statements and their long data */
+	size_t prepared_held;        /* of the budget */
 	uint32_t last_prepared;      /* id, 0: none, or the last PREPARE failed */
 };
 
@@ -251,23 +272,44 @@ void session_idle(struct session *s);   /* the command is done: goes on with wha
 int session_send(struct session *s, const void *p, size_t n); /* closes and returns -1 when the client is gone */
 void session_error(struct session *s, unsigned code, const char *sqlstate, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5))); /* answers the command with ERR and settles it */
-void session_input(struct session *s);
 void session_put_query(struct buf *out, const char *sql, size_t n); /* a COM_QUERY packet */
 struct command *command_new(struct session *s);
 void command_free(struct session *s);
 void command_timer(struct command *c, uint64_t ms, event_callback_fn fn);
 void command_timer_stop(struct command *c);
 
+/* input.c */
+extern const struct conn_ops input_ops; /* of the client's connection */
+void session_input(struct session *s);  /* goes on with what has come meanwhile */
+void input_command_ended(struct session *s);
+void input_waits_no_more(struct session *s);
+void input_look_for_memory(struct proxy_worker *pw, int64_t now);
+bool input_dawdles(const struct session *s, int64_t now); /* it holds what others wait for, and does not get on */
+
+/* idle.c: times are monotonic microseconds */
+void idle_init(struct proxy_worker *pw);
+void idle_look_at(struct proxy_worker *pw, int64_t at); /* sessions are looked at then, if not earlier */
+void idle_logged_in(struct session *s);  /* takes the timeout that a login or a reset gives */
+void idle_begins(struct session *s);     /* a command has ended */
+bool idle_home_was_due(const struct session *s, const struct backend *b); /* home is gone: was it wait_timeout? */
+
 /* login.c */
 void login_greet(struct session *s);
 /* A packet in SESSION_LOGIN or SESSION_SWITCH. */
 void login_packet(struct session *s, struct slice payload, unsigned seq);
 void login_change_user(struct session *s, struct slice payload);
+void login_forget(struct session *s); /* what only the login needed */
 void login_accounts_came(struct session *s); /* it waited in SESSION_REFRESH */
 void login_verified(struct session *s, const struct backend_error *error); /* the schema check ended */
 
 /* command.c: s->command->request holds one whole command. */
 void command_run(struct session *s);
+struct slice command_payload(const struct command *c);           /* the code, and what follows */
+void command_put(const struct command *c, struct buf *out);      /* as packets */
+/* What it and what it needs will take of a buffer to send it from, at most. */
+size_t command_sent_size(const struct command *c);
+/* There is no memory for it: an error for this client alone. */
+void command_no_memory(struct session *s);
 /* Reads c->text under c->text_mode and this schema (NULL for none) into c->parsed. */
 void command_classify(struct session *s, const char *schema);
 /* OK to the client for a command that is answered here. */
@@ -365,9 +407,11 @@ void track_statement(struct session *s);  /* the statement has ended: what may i
 /* prepared.c */
 void prepared_prepare(struct session *s); /* COM_STMT_PREPARE */
 void prepared_execute(struct session *s); /* COM_STMT_EXECUTE */
-void prepared_long_data(struct session *s, struct slice payload);
-void prepared_reset(struct session *s, struct slice payload);
-void prepared_close(struct session *s, struct slice payload);
+void prepared_long_data(struct session *s);
+void prepared_reset(struct session *s);
+void prepared_close(struct session *s);
+void prepared_unmade(struct command *c);  /* c->making is not needed */
+size_t prepared_size(const struct command *c); /* bytes of what is sent beside the request */
 void prepared_free_all(struct session *s);
 void prepared_rebase(struct session *s, const struct defaults *from, const struct defaults *to);
 /* The server's answer to the client's COM_STMT_PREPARE: registers the statement, writes our id into the payload. */

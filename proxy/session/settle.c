@@ -415,30 +415,9 @@ void settle_unknown(struct session *s)
 			 &c->op);
 }
 
+/* Nobody knows what became of the statement. The client starts anew, as it would have to without a proxy: its library
+ * says what it always says then (2013), and says it only when the connection ends. session_close settles the rest. */
 void settle_lost(struct session *s)
 {
-	struct command *c = s->command;
-
-	settle_unknown(s);
-	c->failed = true;
-	c->sync_failed = true;
-	c->sync_error = (struct backend_error){.code = CR_SERVER_LOST, .sqlstate = "HY000"};
-	snprintf(c->sync_error.text, sizeof c->sync_error.text, "Lost connection to server during query");
-	if (c->forwarded || session_bound(s) || c->pings || c->asking) {
-		/* In the middle of rows, or with a transaction or state that is gone: the client must start anew, as it
-		 * would have to without a proxy. */
-		if (!c->forwarded)
-			send_sync_error(s);
-		session_close(s, "its server connection was lost");
-		return;
-	}
-	s->status &= ~(unsigned)STATUS_IN_TRANS;
-	if (owes_store(s)) {
-		s->step = SESSION_SETTLE;
-		c->op.done = on_confirmed;
-		cache_invalidate(s->pw->cache, s->touched.changes, s->touched.nchanges, CACHE_AFTER, (struct gtid){0},
-				 &c->op);
-		return;
-	}
-	finish(s);
+	session_close(s, "its server connection was lost");
 }

@@ -250,8 +250,8 @@ static void track_set(struct session *s)
 
 void track_schema(struct session *s, struct backend *b)
 {
-	const struct buf *r = &s->command->request;
-	struct slice name = slice_of(r->data + PACKET_HEADER + 1, r->len - PACKET_HEADER - 1);
+	struct slice payload = command_payload(s->command);
+	struct slice name = slice_of(payload.p + 1, payload.n - 1);
 
 	state_set_schema(&s->want, name);
 	state_set_schema(&b->have, name);

@@ -26,6 +26,8 @@ CONFIG_OPTION(PROXY, "max_connections", COUNT, max_connections, "0", (.max = 100
 	"clients at a time; 0: no limit but file descriptors")
 CONFIG_OPTION(PROXY, "max_allowed_packet", BYTES, max_allowed_packet, "64m", (.min = 1024, .max = 1u << 30), LIVE, NULL,
 	"the largest command accepted from a client")
+CONFIG_OPTION(PROXY, "client_memory", BYTES, client_memory, "256m", (.min = 1 << 20, .max = 1ull << 40), LIVE, NULL,
+	"for what all clients together make the proxy hold: large commands (each counts twice), prepared statements")
 CONFIG_OPTION(PROXY, "login_timeout", DURATION, login_timeout_ms, "10s", (.min = 100, .max = 3600000), LIVE, NULL,
 	"a client that has not finished its login by then is dropped")
 CONFIG_OPTION(PROXY, "connect_timeout", DURATION, connect_timeout_ms, "5s", (.min = 10, .max = 3600000), LIVE, NULL,
@@ -38,6 +40,8 @@ CONFIG_OPTION(PROXY, "primary_wait", DURATION, primary_wait_ms, "10s", (.max = 3
 	"how long statements wait for a primary during a switch-over; 0: they fail at once")
 CONFIG_OPTION(PROXY, "drain_timeout", DURATION, drain_timeout_ms, "30s", (.max = 86400000), LIVE, NULL,
 	"SIGTERM: how long statements in flight may go on")
+CONFIG_OPTION(PROXY, "core_dumps", WORD, core_dumps, "no", (.words = "no|yes"), FIXED, NULL,
+	"may a crash leave one? It holds what statements say; passwords are kept out of it")
 
 CONFIG_SECTION(ADMIN, "admin", NULL, ON, "For DBAs and operators. Without `listen` or `http` that service is off.")
 CONFIG_OPTION(ADMIN, "listen", LISTENS, admin, NULL, (.port = 6032), FIXED, "127.0.0.1:6032",

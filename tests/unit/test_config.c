@@ -35,6 +35,8 @@ static void defaults(void **state)
 	assert_int_equal(c->log_level, LOG_LEVEL_INFO);
 	assert_int_equal(c->max_connections, 0);
 	assert_int_equal(c->max_allowed_packet, 64 << 20);
+	assert_int_equal(c->client_memory, 256 << 20);
+	assert_int_equal(c->core_dumps, 0);
 	assert_int_equal(c->login_timeout_ms, 10000);
 	assert_int_equal(c->connect_timeout_ms, 5000);
 	assert_int_equal(c->pool_wait_ms, 30000);
