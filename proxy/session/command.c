@@ -108,6 +108,7 @@ static void run_set_option(struct session *s)
 		s->caps |= CAP_MULTI_STATEMENTS;
 	else
 		s->caps &= ~(uint32_t)CAP_MULTI_STATEMENTS;
+	home_adopt_witness(s); /* another identity's connections follow */
 	if (s->home != NULL) {
 		s->pinned = true; /* its server connection is no longer what its pool says */
 		s->unclean = true;

@@ -42,7 +42,7 @@ static bool knows_defaults(const struct session *s)
 static void decide(struct session *s)
 {
 	struct command *c = s->command;
-	const struct catalog *catalog = effects_catalog(s);
+	const struct catalog *catalog = effects_code(s);
 	struct route_facts facts = {
 		.in_transaction = session_in_transaction(s),
 		.autocommit = (s->status & STATUS_AUTOCOMMIT) != 0,

@@ -30,6 +30,17 @@ const struct catalog *effects_catalog(const struct session *s)
 	return c;
 }
 
+const struct catalog *effects_code(const struct session *s)
+{
+	const struct proxy *p = s->pw->proxy;
+	const struct catalog *c = s->pw->catalog;
+
+	if (c == NULL || atomic_load_explicit(&p->code_in_flight, memory_order_acquire) > 0 ||
+	    c->generation < atomic_load_explicit(&p->code_needed, memory_order_acquire))
+		return NULL;
+	return c;
+}
+
 /* The dictionary is read as utf8; a client's name may be in another character set. */
 static bool plain(const struct sql_name *t)
 {
@@ -144,7 +155,7 @@ bool effects_may_write(const struct command *c)
 static unsigned effects_of_read(const struct session *s, const struct sql_stmt *stmt, unsigned effects)
 {
 	static const struct sql_name any;
-	const struct catalog *catalog = effects_catalog(s);
+	const struct catalog *catalog = effects_code(s);
 	struct slice schema = effects_schema(s);
 
 	effects |= body_flag_effects(stmt->flags);
@@ -199,7 +210,7 @@ static void on_use(void *arg, enum body_use use, struct slice db, struct slice n
 static unsigned effects_of_text(const struct session *s, bool block)
 {
 	const struct command *c = s->command;
-	struct uses u = {.catalog = effects_catalog(s), .schema = effects_schema(s)};
+	struct uses u = {.catalog = effects_code(s), .schema = effects_schema(s)};
 	struct body b = {.text = c->text, .mode = c->text_mode, .statement = true, .use = on_use, .arg = &u};
 
 	if (!block)
@@ -291,12 +302,22 @@ bool effects_may_commit(const struct command *c)
 /* --- DDL ---------------------------------------------------------------------------------------------------------- */
 
 /* While DDL is under way, and until the dictionary was read after it, nothing that the catalog says is trusted. */
+/* May it change what a name reads or runs? */
+static bool changes_code(const struct command *c)
+{
+	return !c->is_statement || !(c->stmt->flags & SQLF_DDL_PLAIN) || (c->stmt->flags & SQLF_MULTI);
+}
+
 void effects_ddl_begins(struct command *c)
 {
+	struct proxy *p = c->session->pw->proxy;
+
 	if (!is_ddl(c))
 		return;
 	c->ddl = true;
-	atomic_fetch_add_explicit(&c->session->pw->proxy->ddl_in_flight, 1, memory_order_acq_rel);
+	c->changes_code = changes_code(c);
+	atomic_fetch_add_explicit(&p->ddl_in_flight, 1, memory_order_acq_rel);
+	atomic_fetch_add_explicit(&p->code_in_flight, c->changes_code, memory_order_acq_rel);
 }
 
 void effects_ddl_ended(struct command *c)
@@ -306,16 +327,25 @@ void effects_ddl_ended(struct command *c)
 	if (!c->ddl)
 		return;
 	c->ddl = false;
-	effects_catalog_changed(p);
+	effects_catalog_changed(p, c->changes_code);
 	atomic_fetch_sub_explicit(&p->ddl_in_flight, 1, memory_order_acq_rel);
+	atomic_fetch_sub_explicit(&p->code_in_flight, c->changes_code, memory_order_acq_rel);
 }
 
-void effects_catalog_changed(struct proxy *p)
+static void raise_to(_Atomic uint64_t *to, uint64_t needed)
+{
+	uint64_t old = atomic_load_explicit(to, memory_order_acquire);
+
+	while (old < needed && !atomic_compare_exchange_weak(to, &old, needed))
+		;
+}
+
+void effects_catalog_changed(struct proxy *p, bool code)
 {
 	uint64_t needed = p->services.catalog_request(p->services.arg);
-	uint64_t old = atomic_load_explicit(&p->catalog_needed, memory_order_acquire);
 
-	while (old < needed && !atomic_compare_exchange_weak(&p->catalog_needed, &old, needed))
-		;
+	raise_to(&p->catalog_needed, needed);
+	if (code)
+		raise_to(&p->code_needed, needed);
 	p->services.poke(p->services.arg, PROXY_POKE_CATALOG);
 }

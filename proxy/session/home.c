@@ -332,6 +332,12 @@ void home_drop(struct session *s)
 	s->unproved = s->doubt = s->unclean = s->insert_id_dirty = false;
 }
 
+void home_adopt_witness(struct session *s)
+{
+	if (s->home == NULL)
+		s->home = witness_take(s);
+}
+
 void home_forget_witness(struct session *s)
 {
 	if (s->witness != NULL)

@@ -44,6 +44,8 @@ struct proxy {
 	atomic_uint prepared;        /* statements of all sessions: max_prepared_stmt_count */
 	_Atomic uint64_t catalog_needed; /* DDL passed: snapshots older than this generation are not trusted */
 	atomic_int ddl_in_flight;
+	_Atomic uint64_t code_needed; /* the same, of DDL that may change what a name reads or runs */
+	atomic_int code_in_flight;
 	atomic_bool draining;
 	_Atomic uint64_t epoch; /* of what new sessions inherit: cluster/pool.h */
 };

@@ -120,7 +120,7 @@ struct command {
 	uint8_t tries;
 	bool primary_decides;       /* a replica answered with an error: the primary's answer counts */
 	bool held_back;             /* refused by a primary that became read-only */
-	bool ddl;
+	bool ddl, changes_code;
 	int64_t wait_until_us;      /* for a primary; 0: it has not waited yet */
 	char last_error[160];
 	struct pool_wait wait;
@@ -317,6 +317,8 @@ void command_ok(struct session *s);
 
 /* effects.c */
 struct slice effects_schema(const struct session *s);           /* for the statement's unqualified names */
+/* What names read and run (catalog_read(), catalog_write(), catalog_routine()); NULL: it cannot be relied on now. */
+const struct catalog *effects_code(const struct session *s);
 const struct catalog *effects_catalog(const struct session *s); /* NULL: nothing that it says can be relied on now */
 void effects_note_reads(struct session *s);                     /* command.tables */
 /* Fills slots (SQL_TABLES) with the tables that the statement writes; false when it may write others too. */
@@ -330,7 +332,7 @@ unsigned effects_of(const struct session *s);
 bool effects_may_commit(const struct command *c);               /* an open transaction */
 void effects_ddl_begins(struct command *c);
 void effects_ddl_ended(struct command *c);                      /* before the client hears of it */
-void effects_catalog_changed(struct proxy *p);
+void effects_catalog_changed(struct proxy *p, bool code);      /* code: also what names read or run */
 
 /* lookup.c: both return false when there is nothing to wait for; else dispatch_route follows, or the answer. */
 bool lookup_try(struct session *s);   /* a read: is the answer cached? */
@@ -375,6 +377,7 @@ bool home_release(struct session *s);            /* the reply has ended. False: 
 struct backend *home_detach(struct session *s);  /* gives s->current up, kept or not */
 void home_give_up(struct session *s);            /* between commands: others wait for the witness */
 void home_spare_witness(struct session *s);      /* it is about to wait for a connection itself */
+void home_adopt_witness(struct session *s);      /* it becomes home, for good */
 void home_forget_witness(struct session *s);     /* what it knows is of no use any more */
 void home_end_reader(struct session *s);         /* the client begins another transaction */
 void home_drop(struct session *s);               /* all go back, reset: transaction, locks and state end */

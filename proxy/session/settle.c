@@ -139,7 +139,7 @@ void settle_gtid(struct session *s)
 		freshness_wrote_all(f, c->gtid);
 		touch_all_rules(s);
 		if (may_change_definitions(c))
-			effects_catalog_changed(s->pw->proxy);
+			effects_catalog_changed(s->pw->proxy, true);
 	} else {
 		freshness_wrote(f, s->touched.tables, s->touched.n, c->gtid);
 	}
@@ -163,7 +163,7 @@ static void without_gtid(struct session *s)
 	if (!named && (c->failed || s->binlog_off)) {
 		touch_all_rules(s);
 		if (may_change_definitions(c))
-			effects_catalog_changed(s->pw->proxy);
+			effects_catalog_changed(s->pw->proxy, true);
 	}
 	if (s->temporary_tables)
 		return;

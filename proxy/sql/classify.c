@@ -296,9 +296,22 @@ static void ddl_names_step(struct parse *ps, const struct token *t)
 	}
 }
 
+/* CREATE [OR REPLACE] TABLE, ALTER IGNORE TABLE, DROP INDEX: right behind the verb, no other TABLE in the text. */
+static bool is_plain_object(const struct parse *ps, const struct token *t)
+{
+	uint16_t before = parse_prev(ps, 1)->kw;
+
+	return (t->kw == KW_TABLE || t->kw == KW_INDEX) && ps->verb != KW_RENAME && ps->verb != KW_ANALYZE &&
+	       parse_prev(ps, 1)->type == TOK_WORD &&
+	       (before == ps->verb || before == KW_REPLACE || before == KW_IGNORE || before == KW_TEMPORARY ||
+		before == KW_UNIQUE);
+}
+
 static void ddl_step(struct parse *ps, const struct token *t)
 {
 	mention_step(ps, t);
+	if (is_plain_object(ps, t))
+		ps->flags |= SQLF_DDL_PLAIN;
 	switch (t->kw) {
 	case KW_TABLE:
 	case KW_TABLES:
@@ -331,6 +344,7 @@ static void ddl_step(struct parse *ps, const struct token *t)
 
 static void truncate_step(struct parse *ps, const struct token *t)
 {
+	ps->flags |= SQLF_DDL_PLAIN;
 	ps->target = ps->writes = true;
 	ps->step = ddl_names_step;
 	if (t->kw != KW_TABLE)
@@ -377,6 +391,9 @@ static void start_ddl(struct parse *ps, const struct token *t)
 	ps->writes = true;
 	if (t->kw == KW_BACKUP)
 		ps->flags |= SQLF_LOCK_FUNC;
+	if (t->kw != KW_CREATE && t->kw != KW_ALTER && t->kw != KW_DROP && t->kw != KW_RENAME &&
+	    t->kw != KW_INSTALL && t->kw != KW_UNINSTALL)
+		ps->flags |= SQLF_DDL_PLAIN; /* no definition is changed */
 	kind_is(ps, SQL_DDL, ddl_step);
 }
 

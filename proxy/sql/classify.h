@@ -93,6 +93,8 @@ enum sql_flag {
 				       * (@@x without a scope word), or with effects on others that it does not */
 	SQLF_FOUND_UNTOLD = 1u << 29, /* FOUND_ROWS() after it is not the number of rows that it sends: LIMIT with an
 				       * offset, a set operation with LIMIT, WITH TIES, VALUES */
+	SQLF_DDL_PLAIN = 1u << 31,    /* DDL after which no name reads or runs anything else than before: of tables and
+				       * indexes, accounts, FLUSH, ANALYZE and kin; not of views, routines, sequences */
 	SQLF_STICKY = 1u << 30,       /* from here on the session's statements belong on one connection: SET profiling,
 				       * optimizer_trace, sql_auto_is_null; FLUSH STATUS */
 };

@@ -22,7 +22,7 @@ static const char *const flag_names[] = {
 	"unreadable", "multi", "locking", "into", "user_var", "user_var_set", "sys_var", "session_func", "diag",
 	"lock_func", "sequence", "unknown_func", "nondet", "now", "system_schema", "calc_found_rows", "set_statement",
 	"sql_cache", "tables_overflow", "chain", "release", "params", "subquery", "set_tracking", "set_global",
-	"set_once", "returns_rows", "temp", "set_untold", "found_untold", "sticky"};
+	"set_once", "returns_rows", "temp", "set_untold", "found_untold", "sticky", "ddl_plain"};
 static const struct {
 	const char *name;
 	unsigned mode;
