@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/mem.h"
@@ -31,7 +32,9 @@ static struct {
 	bool lag;
 } option = {.mode = "", .out = "build/diff", .differences = 1, .tries = 300, .seed = 1, .round = -1, .lag = true};
 
-static unsigned found, distinct, unreproduced;
+/* timing: a lock that was refused on one side only, and never again. What an InnoDB transaction locks beside its rows
+ * follows from which deleted rows were purged already. */
+static unsigned found, distinct, unreproduced, timing;
 
 static double now(void)
 {
@@ -89,6 +92,14 @@ static void take_difference(struct pair *p, struct script *s, const char *where)
 			free(answers);
 			answers = find_answers(p);
 		}
+	}
+	if (!again && strstr(kind, "error 1205") != NULL) {
+		timing++;
+		found--;
+		free(answers);
+		free(last);
+		p->defined = false;
+		return;
 	}
 	unreproduced += !again;
 	shape = find_shape(s, again);
@@ -252,9 +263,10 @@ int main(int argc, char **argv)
 	lag_stop();
 	if (!good)
 		fprintf(stderr, "diff: it cannot go on: %s\n", pair.why);
-	printf("mode=%s seed=%llu statements=%llu seconds=%.1f rate=%.0f differences=%u distinct=%u unreproduced=%u\n",
+	printf("mode=%s seed=%llu statements=%llu seconds=%.1f rate=%.0f differences=%u distinct=%u unreproduced=%u timing=%u\n",
 	       option.mode, (unsigned long long)option.seed, (unsigned long long)pair.statements, seconds,
-	       (double)pair.statements / seconds, found, distinct, unreproduced);
+	       (double)pair.statements / seconds, found, distinct, unreproduced,
+	       timing);
 	gen_free(g);
 	return !good ? 2 : found > 0;
 }

@@ -77,6 +77,7 @@ static void forget_statements(struct session *s)
 {
 	for (unsigned i = 0; i < STATEMENTS; i++)
 		s->params[i] = UINT_MAX;
+	s->selected = false;
 }
 
 static void end_session(struct pair *p, struct session *s, bool quit)
@@ -187,8 +188,18 @@ static enum outcome change_user(struct pair *p, struct session *s, const struct 
 	return outcome;
 }
 
+/* Before a session's first SELECT, FOUND_ROWS() tells of whoever had the server's thread before (or, after
+ * COM_RESET_CONNECTION, the connection): it is not asked then. */
+static bool asks_nobody(const struct session *s, const struct step *step)
+{
+	if (step->kind == STEP_EXECUTE)
+		return s->asks[step->number] && !s->selected;
+	return step->kind == STEP_QUERY && !s->selected && strcasestr(step->text, "found_rows()") != NULL;
+}
+
 static enum outcome prepare(struct pair *p, struct session *s, const struct step *step)
 {
+	s->asks[step->number] = strcasestr(step->text, "found_rows()") != NULL;
 	enum outcome outcome = command(p, s, COM_STMT_PREPARE, slice_str(step->text), RESULT_SHAPE_PREPARE);
 
 	if (outcome == SAME && s->open) {
@@ -320,7 +331,10 @@ enum outcome pair_step(struct pair *p, const char *line)
 	}
 	if (p->locked_by == step.session && step.kind >= STEP_RESET_CONNECTION && step.kind <= STEP_CHANGE_USER)
 		p->locked_by = 0;
+	if (asks_nobody(s, &step))
+		return SKIPPED;
 	enum outcome outcome = run(p, s, &step);
+	s->selected |= step.kind == STEP_QUERY && strncmp(step.text, "SELECT", 6) == 0 && p->answer[DIRECT].rows > 0;
 	if (outcome == SAME && !p->answer[DIRECT].error)
 		s->in_transaction = (p->answer[DIRECT].status & STATUS_IN_TRANS) != 0;
 	return outcome;

@@ -28,6 +28,8 @@ struct session {
 	char db[64];
 	uint32_t statement[SIDES][STATEMENTS];
 	unsigned params[STATEMENTS];      /* of the direct one's; UINT_MAX: not prepared */
+	bool asks[STATEMENTS];            /* names FOUND_ROWS() */
+	bool selected;                    /* since its login or reset */
 };
 
 struct pair {

@@ -37,7 +37,8 @@ def prepare(lab):
                        env=dict(os.environ, MYSQL_PWD="lab-root"))
     lab.sync()
     for server in [lab.primary] + lab.replicas:
-        server.sql("SET GLOBAL lock_wait_timeout = 1", "SET GLOBAL innodb_lock_wait_timeout = 0")
+        server.sql("SET GLOBAL lock_wait_timeout = 1", "SET GLOBAL innodb_lock_wait_timeout = 0",
+                   "SET GLOBAL innodb_stats_auto_recalc = OFF")
 
 
 def command(alone, lab, mode, statements):
