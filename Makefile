@@ -65,7 +65,7 @@ unit-%: $(OBJ)/unit/%
 
 .SECONDARY: # objects are kept
 
-include $(wildcard preload/preload.mk tests/tests.mk tests/bench/bench.mk)
+include $(wildcard preload/preload.mk tests/tests.mk tests/bench/bench.mk tests/diff/diff.mk)
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/sidetrack $(DESTDIR)$(PREFIX)/share/doc/sidetrack/examples
