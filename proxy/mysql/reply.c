@@ -80,7 +80,7 @@ void reply_eof(struct buf *b, unsigned seq, unsigned warnings, unsigned status)
 
 	buf_put_u8(b, 0xfe);
 	buf_put_u16(b, warnings);
-	buf_put_u16(b, status & ~(unsigned)STATUS_STATE_CHANGED);
+	buf_put_u16(b, status);
 	packet_end(b, start);
 }
 

@@ -214,7 +214,7 @@ void diag_statement_ended(struct session *s)
 			d->n.found_rows = 1;
 			d->found_known = true;
 		}
-		d->knower = b == d->knower ? b : NULL;
+		d->knower = b == d->knower && !c->cleared ? b : NULL;
 		return;
 	}
 	enum answer keeps = keeps_found(c);

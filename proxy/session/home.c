@@ -94,7 +94,9 @@ static void ask(struct session *s, struct backend *b)
 		session_put_query(out, sql, sizeof sql - 1);
 		command_swallow(c, SWALLOW_VARIABLES, 1);
 	}
-	if (s->doubt) {
+	if (s->doubt && s->pinned) {
+		s->temporary_tables = s->unclean = true; /* it has locks of its own, perhaps: they are not asked away */
+	} else if (s->doubt) {
 		session_put_query(out, left_behind, sizeof left_behind - 1);
 		command_swallow(c, SWALLOW_LEFT, 1);
 	}

@@ -338,6 +338,14 @@ static void emit_closing(struct outgoing *o, const uint8_t *packet, size_t whole
 	}
 }
 
+/* The EOF after columns, if it has not left yet: the server's own says what the end of the rows says. */
+static void put_columns_status(struct outgoing *o, unsigned status)
+{
+	if (o->columns_status != 0)
+		put_u16(o->made.data + o->columns_status, status);
+	o->columns_status = 0;
+}
+
 /* OK in place of a result set, or the OK or EOF that ends rows. Returns -1 when malformed. */
 static int take_ok(struct outgoing *o, struct backend *b, enum result_part part, uint8_t *packet, size_t whole)
 {
@@ -381,24 +389,25 @@ static int take_ok(struct outgoing *o, struct backend *b, enum result_part part,
 	bool want_eof = part != RESULT_OK && !(s->caps & CAP_DEPRECATE_EOF);
 	if (part == RESULT_ROWS_END)
 		note_status(o);
-	if (part == RESULT_ROWS_END && o->columns_status != 0)
-		put_u16(o->made.data + o->columns_status, ok.status & ~(unsigned)STATUS_STATE_CHANGED);
-	o->columns_status = 0;
 	if (want_eof == is_eof && ok.state.n == 0 && ok.info.n == 0 && !(ok.status & STATUS_STATE_CHANGED)) {
+		put_columns_status(o, ok.status);
 		emit_closing(o, packet, whole, false, 0, !more);
 		return 0;
 	}
+	struct buf told = {0};
+	if (s->caps & CAP_SESSION_TRACK)
+		track_filter(s, ok.state, &told);
+	ok.state = buf_slice(&told);
+	unsigned changed = told.len > 0 ? STATUS_STATE_CHANGED : 0;
+	bool call = c->is_statement && c->stmt->kind == SQL_CALL; /* it had happened before its columns were told */
+	unsigned status = (ok.status & ~(unsigned)STATUS_STATE_CHANGED) | changed;
+	put_columns_status(o, call ? status : status & ~(unsigned)STATUS_STATE_CHANGED);
 	size_t from = begin_made(o);
-	if (want_eof) {
-		reply_eof(&o->made, packet[3], ok.warnings, ok.status);
-	} else {
-		struct buf told = {0};
-		if (s->caps & CAP_SESSION_TRACK)
-			track_filter(ok.state, &told);
-		ok.state = buf_slice(&told);
+	if (want_eof)
+		reply_eof(&o->made, packet[3], ok.warnings, status);
+	else
 		reply_ok(&o->made, packet[3], s->caps, part == RESULT_OK ? 0 : 0xfe, &ok);
-		buf_fini(&told);
-	}
+	buf_fini(&told);
 	emit_closing(o, NULL, 0, true, from, !more);
 	return 0;
 }

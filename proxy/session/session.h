@@ -400,7 +400,7 @@ void track_left(struct session *s, struct slice row);       /* what was left beh
 void track_ok(struct session *s, struct backend *b, const struct ok_packet *ok);
 unsigned track_text_mode(const struct session *s); /* how the server reads this session's text */
 /* What a client with CLIENT_SESSION_TRACK is told: what a server tells by default. Appends to out. */
-void track_filter(struct slice state, struct buf *out);
+void track_filter(const struct session *s, struct slice state, struct buf *out);
 void track_schema(struct session *s, struct backend *b); /* COM_INIT_DB succeeded */
 void track_reset(struct session *s);      /* as after a login */
 /* It is lent a connection that has another base than it: what it has of its own is told against that one from now on. */

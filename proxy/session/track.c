@@ -98,12 +98,20 @@ static bool told_by_default(struct slice name)
 	return false;
 }
 
-void track_filter(struct slice state, struct buf *out)
+/* After SET STATEMENT .. FOR the old value is reported late, with whatever is reported next: here that may be a write's
+ * GTID, which servers do not report by default. */
+static bool sets_variables(const struct session *s)
+{
+	return !s->command->is_statement || (effects_of(s) & EFFECT_VARIABLES);
+}
+
+void track_filter(const struct session *s, struct slice state, struct buf *out)
 {
 	struct track t;
 
 	while (track_next(&state, &t) > 0)
-		if (t.type == TRACK_SCHEMA || (t.type == TRACK_SYSTEM_VARIABLES && told_by_default(t.name)))
+		if (t.type == TRACK_SCHEMA ||
+		    (t.type == TRACK_SYSTEM_VARIABLES && told_by_default(t.name) && sets_variables(s)))
 			track_build(out, &t);
 }
 
@@ -261,10 +269,11 @@ void track_schema(struct session *s, struct backend *b)
  * they can leave, which is asked for before the connection is anybody else's. */
 static void track_called(struct session *s, unsigned effects)
 {
-	if (effects & EFFECT_DYNAMIC) {
+	if ((effects & EFFECT_DYNAMIC) && effects_code(s) == NULL && !s->pinned) {
 		s->doubt = s->unproved = true;
 		return;
 	}
+	s->unclean |= (effects & EFFECT_DYNAMIC) != 0; /* its text cannot be read: anything */
 	s->unproved |= (effects & EFFECT_VARIABLES) != 0;
 	s->pinned |= (effects & (EFFECT_KEEPS | EFFECT_TEMPORARY)) != 0;
 	s->temporary_tables |= (effects & EFFECT_TEMPORARY) != 0;

@@ -383,7 +383,10 @@ bool sql_put_diagnostics(struct slice text, unsigned text_mode, const struct sql
 		if (t.type != TOK_USER_VAR || equals.type != '=' || (!rows && !is_word(&item, "number")))
 			return false;
 		buf_put(out, t.at, (size_t)(equals.at - t.at));
-		buf_printf(out, "=%" PRId64, rows ? numbers->row_count : (int64_t)numbers->warnings);
+		if (rows)
+			buf_printf(out, "=%" PRId64, numbers->row_count);
+		else
+			buf_printf(out, "=CAST(%u AS UNSIGNED)", numbers->warnings);
 		lex_next(&lx, &t);
 		if (t.type == ',')
 			buf_put_u8(out, ',');

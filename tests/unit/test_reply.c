@@ -275,7 +275,7 @@ static void eof_says_status(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	reply_eof(&b, 3, 2, STATUS_AUTOCOMMIT | STATUS_STATE_CHANGED);
+	reply_eof(&b, 3, 2, STATUS_AUTOCOMMIT);
 	assert_slice(buf_slice(&b), "\x05\x00\x00\x03\xfe\x02\x00\x02\x00", 9);
 	buf_fini(&b);
 }
