@@ -66,10 +66,12 @@ static int compare(const void *left, const void *right)
 
 struct accounts *accounts_new(struct account *rows, unsigned n, uint64_t generation)
 {
+	static _Atomic uint64_t serials;
 	struct accounts *a = xcalloc(1, sizeof *a);
 
 	atomic_init(&a->refs, 1);
-	a->generation = generation;
+	atomic_init(&a->generation, generation);
+	a->serial = atomic_fetch_add(&serials, 1) + 1;
 	a->n = n;
 	a->list = rows;
 	if (n != 0)

@@ -95,6 +95,7 @@ void backend_connect(struct pool *p)
 	struct event_base *base = p->cluster->worker->base;
 
 	b->pool = p;
+	memcpy(b->rights, p->rights, sizeof b->rights);
 	b->conn.fd = -1;
 	evtimer_assign(&b->deadline, base, on_deadline, b);
 	p->nopen++;
@@ -240,12 +241,19 @@ static void take_setup(struct backend *b, struct slice payload)
 
 	if (part == RESULT_ERR) {
 		struct err_packet e;
-		if (err_parse(payload, &e) == 0)
+		bool readable = err_parse(payload, &e) == 0;
+		bool expired = readable && e.code == ER_MUST_CHANGE_PASSWORD;
+		if (expired && (b->pool->identity->caps & CAP_EXPIRED_PASSWORDS))
+			; /* it may set another password, and not even be asked for its character set */
+		else if (expired)
+			fail(b, e.code, e.sqlstate, true, "%.*s", (int)e.message.n, (const char *)e.message.p);
+		else if (readable)
 			fail(b, e.code, e.sqlstate, true, "server '%s' refused session tracking: %.*s",
 			     b->pool->server->name, (int)e.message.n, (const char *)e.message.p);
 		else
 			fail(b, CR_MALFORMED_PACKET, "HY000", false, "malformed packet");
-		return;
+		if (b->step == BACKEND_CLOSED)
+			return;
 	}
 	if (part == RESULT_ROW)
 		take_login_state(b, payload);

@@ -38,7 +38,7 @@ void dispatch_statement(struct session *s)
 	/* The session's state is in a connection of the primary's already: one more transaction goes there too. */
 	if (c->stmt->kind == SQL_BEGIN_RO && s->home != NULL && (!s->linger || s->insert_id_dirty))
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
-	if (s->sticky)
+	if (s->sticky || s->sandboxed)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
 	if (c->want.target == TARGET_REPLICA && lookup_try(s))
 		return;
@@ -81,6 +81,7 @@ static int pick_replica(struct session *s)
 		.tables = c->tables,
 		.session = s->last_gtid,
 		.fence = c->found.fence,
+		.rights = pw->accounts != NULL ? &pw->accounts->pos : NULL,
 		.not_servers = c->not_servers,
 	};
 
@@ -254,6 +255,7 @@ void dispatch_primary_came(struct session *s)
 static void got(struct session *s, struct backend *b)
 {
 	s->current = b;
+	b->spoilt |= s->sandboxed; /* the password that is set there is not its pool's */
 	b->owner = s;
 	b->ops = &relay_ops;
 	s->command->server_id = b->pool->server->id;
@@ -316,7 +318,7 @@ static void acquire(struct session *s, unsigned index)
 {
 	struct command *c = s->command;
 	struct cluster *cluster = &s->pw->cluster;
-	struct pool_taste taste = {.state_hash = s->want.hash};
+	struct pool_taste taste = {.state_hash = s->want.hash, .rights = rights_granted(s)};
 
 	c->server_id = cluster->topology->views[index].server->id;
 	if (s->last_server == (int)c->server_id) {

@@ -128,11 +128,11 @@ bool effects_may_write(const struct command *c)
 	}
 }
 
-/* DDL and whatever else ends a transaction by itself, or names objects rather than rows. */
+/* DDL and whatever else ends a transaction by itself, or names objects rather than rows; accounts and rights, too. */
 static bool is_ddl(const struct command *c)
 {
 	if (!c->is_statement)
-		return c->code == COM_CREATE_DB || c->code == COM_DROP_DB;
+		return c->code == COM_CREATE_DB || c->code == COM_DROP_DB || c->code == COM_REFRESH;
 	return c->code != COM_STMT_PREPARE &&
 	       (c->stmt->kind == SQL_DDL || c->stmt->kind == SQL_TRUNCATE ||
 		((c->stmt->flags & SQLF_MULTI) && effects_may_write(c) && c->stmt->kind == SQL_DDL));
@@ -190,12 +190,23 @@ void effects_ddl_ended(struct command *c)
 	atomic_fetch_sub_explicit(&p->ddl_in_flight, 1, memory_order_acq_rel);
 }
 
+static void raise(_Atomic uint64_t *to, uint64_t needed)
+{
+	uint64_t old = atomic_load_explicit(to, memory_order_acquire);
+
+	while (old < needed && !atomic_compare_exchange_weak(to, &old, needed))
+		;
+}
+
+void effects_rights_changed(struct proxy *p)
+{
+	raise(&p->accounts_needed, p->services.accounts_request(p->services.arg));
+}
+
+/* What may define tables anew may grant and revoke. */
 void effects_catalog_changed(struct proxy *p)
 {
-	uint64_t needed = p->services.catalog_request(p->services.arg);
-	uint64_t old = atomic_load_explicit(&p->catalog_needed, memory_order_acquire);
-
-	while (old < needed && !atomic_compare_exchange_weak(&p->catalog_needed, &old, needed))
-		;
+	raise(&p->catalog_needed, p->services.catalog_request(p->services.arg));
 	p->services.poke(p->services.arg, PROXY_POKE_CATALOG);
+	effects_rights_changed(p);
 }

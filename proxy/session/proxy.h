@@ -22,7 +22,7 @@
 struct session;
 struct command;
 
-enum proxy_poke { PROXY_POKE_SERVERS, PROXY_POKE_ACCOUNTS, PROXY_POKE_CATALOG };
+enum proxy_poke { PROXY_POKE_SERVERS, PROXY_POKE_CATALOG };
 
 /* What the session layer asks of the services above it. */
 struct proxy_services {
@@ -30,6 +30,7 @@ struct proxy_services {
 	void (*poke)(void *arg, enum proxy_poke what);
 	/* The catalog generation from which on everything that was done before this call is seen. */
 	uint64_t (*catalog_request)(void *arg);
+	uint64_t (*accounts_request)(void *arg); /* and that of the accounts and their rights */
 };
 
 struct proxy {
@@ -42,6 +43,7 @@ struct proxy {
 	unsigned ngroups;
 	atomic_int clients;
 	_Atomic uint64_t catalog_needed; /* DDL passed: snapshots older than this generation are not trusted */
+	_Atomic uint64_t accounts_needed; /* and what may change rights: older accounts are neither hit nor logged in by */
 	atomic_int ddl_in_flight;
 	atomic_bool draining;
 };
