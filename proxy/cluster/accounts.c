@@ -95,6 +95,19 @@ void accounts_unref(struct accounts *a)
 	free(a);
 }
 
+bool accounts_grant_alike(const struct accounts *a, const struct accounts *b)
+{
+	if (a->n != b->n || a->reloads != b->reloads || strcmp(a->seen_as, b->seen_as) != 0)
+		return false;
+	for (unsigned i = 0; i < a->n; i++) {
+		const struct account *x = &a->list[i], *y = &b->list[i];
+		if (strcmp(x->user, y->user) != 0 || strcmp(x->host, y->host) != 0 || x->usable != y->usable ||
+		    memcmp(x->rights, y->rights, RIGHTS_DIGEST) != 0)
+			return false;
+	}
+	return true;
+}
+
 /* SQL's LIKE without case, iteratively: a pattern has at most 255 characters but may hold many '%'. */
 static bool like(const char *text, const char *pattern)
 {

@@ -56,6 +56,9 @@ struct accounts *accounts_new(struct account *rows, unsigned n, uint64_t generat
 struct accounts *accounts_ref(struct accounts *a);
 void accounts_unref(struct accounts *a);
 
+/* Has every account the same rights in both? Passwords may differ. */
+bool accounts_grant_alike(const struct accounts *a, const struct accounts *b);
+
 /* client_host: the numeric address of the client, "localhost" for a unix socket. 127.0.0.1 and ::1 also match
  * "localhost" unless skip_name_resolve (that is what the server's resolver would answer).
  * NULL when no account matches. */

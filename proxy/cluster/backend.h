@@ -42,7 +42,7 @@ struct backend {
 	bool tainted;                  /* state that cannot be told apart: reset before the next owner */
 	bool spoilt;                   /* not even a reset makes it what its pool says */
 	uint8_t setup_left;            /* replies of the setup still to come */
-	uint8_t rights[RIGHTS_DIGEST]; /* its account's when it was connected: the server judges by these or newer ones */
+	uint8_t rights[RIGHTS_DIGEST]; /* its account's when it connected: the server judges by these or newer ones */
 	uint32_t thread_id;
 	uint32_t uses; /* statements run: the stamp by which a session knows that it was the last user */
 	uint64_t last_insert_id;       /* what LAST_INSERT_ID() answers here, as far as known */

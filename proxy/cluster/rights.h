@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What an account may do, as one digest: equal wherever the same grants were read, in whatever order, and another one as
- * soon as any of them is. Rows of the server's grant tables go in one by one; each belongs to a user name or a role.
+ * What an account may do, as one digest: equal wherever the same grants were read, in whatever order, and another one
+ * as soon as any of them is. Rows of the server's grant tables go in one by one; each belongs to a user name or a role.
  *
  * MariaDB matches rows of mysql.db and kin by user name and by the host that the client comes from, not by the account
  * that it logged in as; so the digest is of all rows of a *name*, of all roles that it can take on, however far, and of

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Asks every server how it is, with plain blocking libmariadb code in threads of its own (one a server for checks, one
- * a replica that waits in MASTER_GTID_WAIT for the newest GTID anyone needs, one for accounts, one for the catalog), and
+ * a replica that waits in MASTER_GTID_WAIT for the newest GTID needed; one for accounts, one for the catalog), and
  * publishes snapshots. Never on a statement's path.
  */
 #ifndef ST_SERVICE_MONITOR_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reads the server's account table, and the grants. MariaDB's own table is mysql.global_priv, whose JSON tells of locked
- * accounts and of alternatives (`auth_or`, where {} stands for the outer plugin); mysql.user is a view of it, or all
- * there is.
+ * Reads the server's account table, and the grants. MariaDB's own table is mysql.global_priv, whose JSON tells of
+ * locked accounts and of alternatives (`auth_or`, where {} stands for the outer plugin); mysql.user is a view of it, or
+ * all there is.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -72,7 +72,8 @@ static void keep_catalog(struct dictionary *d, struct catalog *c)
 	uint64_t wanted = d->m->catalog_wanted;
 	pthread_mutex_unlock(&d->m->turn_lock);
 	if (strcmp(d->why, c->why) != 0) {
-		monitor_say(d->m, c->complete ? "catalog_complete" : "catalog_incomplete", c->complete ? "all is known" : c->why);
+		monitor_say(d->m, c->complete ? "catalog_complete" : "catalog_incomplete",
+			    c->complete ? "all is known" : c->why);
 		snprintf(d->why, sizeof d->why, "%s", c->why);
 	}
 	bool asked = d->last == NULL || wanted > d->last->generation;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Keeps the accounts and their rights. Twice a second, and at once when asked, the server is asked for a mark of its
- * grant tables, which costs it little; they are read anew when that is another one, and now and then all the same. So a
- * change that was made around the proxy is seen within a second.
+ * grant tables, which costs it little; they are read anew when that is another one, and now and then all the same. So
+ * a change that was made around the proxy is seen within a second.
  *
  * The cache may be used only while the rights are known: as the primary has them, young, and of one moment. Without a
- * primary, a replica that has just what the primary had proves them too; one that has something else may only be behind,
- * and is not believed.
+ * primary, a replica that has just what the primary had proves them too; one that has something else may only be
+ * behind, and is not believed.
  *
  * Rows that are written into the grant tables by hand count for the server only from FLUSH PRIVILEGES or a restart on,
- * and for us as soon as they are read. What it answered in between was by the old rights: after such a FLUSH, nothing is
- * kept of it.
+ * and for us as soon as they are read. What it answered in between was by the old rights: after such a FLUSH, nothing
+ * is kept of it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@
 #include "service/monitor_parts.h"
 
 enum { PERIOD_US = 30000000, MARK_US = 500000, RETRY_US = 1000000,
-       RATE_US = 100000,   /* questions of all logins that were refused meanwhile are one */
+       RATE_US = 20000,    /* questions of all logins that were refused meanwhile are one */
        REST = 4,           /* times as long as a turn took: a storm of GRANTs does not keep the server busy */
        TRIES = 3 };        /* to read all tables without a change in between */
 
@@ -95,11 +95,11 @@ static bool replace(struct rights_watch *d, struct config *c, uint64_t generatio
 		free(mark);
 		return false;
 	}
+	a->reloads = d->reloads;
 	if (!primary)
 		a->pos = (struct gtid_pos){0};
-	else if (!d->moved && d->last->reloads == d->reloads && mark != NULL && d->mark != NULL && strcmp(mark, d->mark) == 0)
-		a->pos = d->last->pos; /* nothing was changed since: replicas need not have any more than before */
-	a->reloads = d->reloads;
+	else if (!d->moved && d->from_primary && mark != NULL && d->mark != NULL && accounts_grant_alike(a, d->last))
+		a->pos = d->last->pos; /* replicas need not have any more than before */
 	keep(d, a, c);
 	free(d->mark);
 	d->mark = mark;
@@ -136,20 +136,19 @@ static void look(struct rights_watch *d, bool primary, unsigned seen)
 	int64_t flushes = d->flushes;
 	char *mark = monitor_accounts_mark(&d->link, (unsigned)c->monitor_timeout_ms, &flushes);
 	bool same = d->config == c && mark != NULL && d->mark != NULL && strcmp(mark, d->mark) == 0;
+	bool due = now - d->read_us >= PERIOD_US || (d->moved && primary);
 	if (d->link.my == NULL) {
 		good = false;
-	} else if (primary && reloaded(d, same, flushes)) {
-		good = replace(d, c, generation, now, primary, mark);
+	} else if ((primary && reloaded(d, same, flushes)) || (may_replace && !(same && !due))) {
+		good = replace(d, c, generation, now, primary, mark) && d->mark != NULL;
 		mark = NULL;
-	} else if (same && ((now - d->read_us < PERIOD_US && !(d->moved && primary)) || !may_replace)) {
+	} else if (same) {
 		confirm(d, generation, now);
-	} else if (may_replace) {
-		good = replace(d, c, generation, now, primary, mark);
-		mark = NULL;
 	}
 	free(mark);
 	if (!good && !d->failed)
-		monitor_say(d->m, "account_refresh_failed", d->link.why);
+		monitor_say(d->m, "account_refresh_failed",
+			    d->link.why[0] != '\0' ? d->link.why : "they change all the time");
 	d->failed = !good;
 	if (d->last == NULL)
 		keep(d, accounts_configured(c, generation), c);

@@ -115,7 +115,9 @@ static int any_replica(struct session *s)
 {
 	struct command *c = s->command;
 	struct proxy_worker *pw = s->pw;
-	struct route_need need = {.ignore_freshness = true, .not_servers = c->not_servers};
+	struct route_need need = {.ignore_freshness = true,
+				  .rights = pw->accounts != NULL ? &pw->accounts->pos : NULL,
+				  .not_servers = c->not_servers};
 
 	if (pw->cluster.topology == NULL)
 		return -1;

@@ -23,7 +23,7 @@ static void shape(struct session *s, uint8_t out[CACHE_SHAPE])
 	buf_put(b, c->text.p, c->text.n);
 	buf_put_u8(b, 0);
 	buf_put(b, s->identity->user, strlen(s->identity->user) + 1);
-	buf_put(b, s->rights.digest, RIGHTS_DIGEST); /* rights_of() answered */
+	buf_put(b, s->rights.digest, RIGHTS_DIGEST); /* lookup_try() asked rights_of() */
 	buf_put_u64(b, s->want.hash);
 	buf_put_u32(b, s->caps & (identity_caps(~0u) | CAP_DEPRECATE_EOF));
 	buf_put_u32(b, s->xcaps);

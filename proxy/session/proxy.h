@@ -43,7 +43,7 @@ struct proxy {
 	unsigned ngroups;
 	atomic_int clients;
 	_Atomic uint64_t catalog_needed; /* DDL passed: snapshots older than this generation are not trusted */
-	_Atomic uint64_t accounts_needed; /* and what may change rights: older accounts are neither hit nor logged in by */
+	_Atomic uint64_t accounts_needed; /* and what may change rights: older ones serve no hits and no logins */
 	atomic_int ddl_in_flight;
 	atomic_bool draining;
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the session's account may read, as the monitor last read it. Found once for each snapshot of the accounts; a
- * statement only compares numbers. Known means: as the primary has it, not long ago, and after whatever passed here that
- * may have changed it.
+ * statement only compares numbers. Known means: as the primary has it, not long ago, and after whatever passed here
+ * that may have changed it.
  */
 #include "session/session.h"
 

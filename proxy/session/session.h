@@ -161,8 +161,8 @@ struct session_rights {
 	uint64_t serial;               /* 0: nothing yet */
 	bool usable;
 	int64_t expires_s;
-	uint8_t granted[RIGHTS_DIGEST]; /* what servers judge new connections by, since they last took it from their tables */
-	uint8_t digest[RIGHTS_DIGEST];  /* that, and the account which the client's host made it */
+	uint8_t granted[RIGHTS_DIGEST]; /* what servers judge new connections by; with how often they read it anew */
+	uint8_t digest[RIGHTS_DIGEST];  /* the rights, and the account which the client's host made it: in the shape */
 };
 
 struct discarded { /* a command too large, on its way to nowhere */
@@ -271,7 +271,7 @@ void effects_rights_changed(struct proxy *p); /* accounts are trusted again when
 /* RIGHTS_DIGEST bytes that are equal for all sessions, of any proxy, that may read the same by the same account; NULL
  * when that is not known just now, or the server would not let the account in: then no hits, and no fills. */
 const uint8_t *rights_of(struct session *s);
-/* The same without the account's host, as last read: what a server that lets it in now judges by these or newer ones. */
+/* As last read, young or not: a server judges a connection that is opened now by these or newer ones. */
 const uint8_t *rights_granted(struct session *s);
 /* Did the server judge what b read by just these rights? b may be NULL. */
 bool rights_were_judged(const struct backend *b, const uint8_t granted[RIGHTS_DIGEST]);
