@@ -29,7 +29,7 @@ struct account {
 	enum account_method method;
 	char plugin[65];
 	uint8_t stored[AUTH_SHA1];
-	/* What a server refuses a login for, once the password was right; all false for [user.X]: the server decides. */
+	/* What a server refuses a login for when the password is right. For [user.X] it is left to the server. */
 	bool needs_tls, locked;
 	int64_t expires_s; /* when its password expires, Unix time: 0 at once, INT64_MAX never */
 	/* The server has this account, and lets it in while its password has not expired: rights are what it may read.
