@@ -66,10 +66,12 @@ static int compare(const void *left, const void *right)
 
 struct accounts *accounts_new(struct account *rows, unsigned n, uint64_t generation)
 {
+	static _Atomic uint64_t serials;
 	struct accounts *a = xcalloc(1, sizeof *a);
 
 	atomic_init(&a->refs, 1);
-	a->generation = generation;
+	atomic_init(&a->generation, generation);
+	a->serial = atomic_fetch_add(&serials, 1) + 1;
 	a->n = n;
 	a->list = rows;
 	if (n != 0)
@@ -91,6 +93,19 @@ void accounts_unref(struct accounts *a)
 		explicit_bzero(a->list, a->n * sizeof *a->list);
 	free(a->list);
 	free(a);
+}
+
+bool accounts_grant_alike(const struct accounts *a, const struct accounts *b)
+{
+	if (a->n != b->n || a->reloads != b->reloads || strcmp(a->seen_as, b->seen_as) != 0)
+		return false;
+	for (unsigned i = 0; i < a->n; i++) {
+		const struct account *x = &a->list[i], *y = &b->list[i];
+		if (strcmp(x->user, y->user) != 0 || strcmp(x->host, y->host) != 0 || x->usable != y->usable ||
+		    memcmp(x->rights, y->rights, RIGHTS_DIGEST) != 0)
+			return false;
+	}
+	return true;
 }
 
 /* SQL's LIKE without case, iteratively: a pattern has at most 255 characters but may hold many '%'. */

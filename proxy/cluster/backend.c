@@ -97,6 +97,7 @@ void backend_connect(struct pool *p)
 
 	b->pool = p;
 	b->epoch = atomic_load_explicit(p->cluster->epoch, memory_order_acquire);
+	memcpy(b->rights, p->rights, sizeof b->rights);
 	b->conn.fd = -1;
 	evtimer_assign(&b->deadline, base, on_deadline, b);
 	p->nopen++;

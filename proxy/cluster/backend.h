@@ -45,6 +45,7 @@ struct backend {
 	uint64_t epoch;                /* in which it was begun */
 	struct defaults *base;         /* counted; what it has where `have` says nothing: the identity's base */
 	struct defaults *ground;       /* counted; the same, but for what is its server's own */
+	uint8_t rights[RIGHTS_DIGEST]; /* its account's when it connected: the server judges by these or newer ones */
 	uint32_t thread_id;
 	uint32_t uses; /* statements run: the stamp by which a session knows that it was the last user */
 	uint64_t last_insert_id;       /* what LAST_INSERT_ID() answers here, as far as known */

@@ -160,6 +160,8 @@ static void refused(struct backend *b, enum part part, struct slice payload)
 
 	if (err_parse(payload, &e) < 0)
 		malformed(b);
+	else if (e.code == ER_MUST_CHANGE_PASSWORD)
+		backend_fail(b, e.code, e.sqlstate, true, "%.*s", (int)e.message.n, (const char *)e.message.p);
 	else
 		backend_fail(b, e.code, e.sqlstate, true, "server '%s' %s: %.*s", b->pool->server->name, why[part],
 			     (int)e.message.n, (const char *)e.message.p);
@@ -286,6 +288,28 @@ static void part_done(struct backend *b)
 		ready(b);
 }
 
+/* An account whose password has expired may set another one, and not even be asked for its variables. */
+static bool is_sandbox(const struct backend *b, struct slice payload)
+{
+	struct err_packet e;
+
+	return (b->pool->identity->caps & CAP_EXPIRED_PASSWORDS) && err_parse(payload, &e) == 0 &&
+	       e.code == ER_MUST_CHANGE_PASSWORD;
+}
+
+static void sandboxed(struct backend *b)
+{
+	struct setup *s = b->setup;
+
+	result_init(&s->result, RESULT_SHAPE_QUERY, b->deprecate_eof);
+	if (++s->at < s->n)
+		return;
+	event_del(&b->deadline);
+	setup_end(b);
+	b->tainted = false;
+	pool_ready(b);
+}
+
 void setup_packet(struct backend *b, struct slice payload)
 {
 	struct setup *s = b->setup;
@@ -294,6 +318,10 @@ void setup_packet(struct backend *b, struct slice payload)
 	struct ok_packet ok = {0};
 	int bad = what == RESULT_MALFORMED || what == RESULT_LOCAL_INFILE;
 
+	if (what == RESULT_ERR && is_sandbox(b, payload)) {
+		sandboxed(b);
+		return;
+	}
 	if (what == RESULT_ERR) {
 		refused(b, part, payload);
 		return;

@@ -185,6 +185,19 @@ static void grow(struct pool *p)
 	}
 }
 
+/* A server judges a connection by the rights that it had when it logged in, or when it last changed its schema: after a
+ * change, whoever logs in now must not be lent one from before. */
+static void note_rights(struct pool *p, const uint8_t *rights)
+{
+	struct backend *b;
+
+	if (rights == NULL || memcmp(p->rights, rights, sizeof p->rights) == 0)
+		return;
+	memcpy(p->rights, rights, sizeof p->rights);
+	while ((b = TAILQ_FIRST(&p->idle)) != NULL)
+		backend_close(b, false, "its account's rights have changed");
+}
+
 static struct backend *choose(struct pool *p, const struct pool_taste *taste)
 {
 	struct backend *b, *alike = NULL;
@@ -208,6 +221,8 @@ struct backend *pool_get(struct cluster *c, struct identity *id, unsigned index,
 	struct pool *p = pool_of(c, id, view->server);
 	uint64_t epoch = atomic_load_explicit(c->epoch, memory_order_acquire);
 	struct backend *b;
+
+	note_rights(p, taste->rights);
 
 	while ((b = TAILQ_EMPTY(&p->waiters) ? choose(p, taste) : NULL) != NULL) {
 		if (!fits(b, epoch, view->role == ROLE_PRIMARY)) {
@@ -307,9 +322,12 @@ void pool_ready(struct backend *b)
 		backend_close(b, false, "its server is drained or left");
 		return;
 	}
-	if (yields(p)) {
+	bool outdated = memcmp(b->rights, p->rights, sizeof b->rights) != 0;
+	if (outdated || yields(p)) {
 		b->step = BACKEND_OWNED;
-		backend_close(b, false, "makes room for another user");
+		backend_close(b, false, outdated ? "its account's rights have changed" : "makes room for another user");
+		if (outdated)
+			grow(p);
 		return;
 	}
 	struct pool_wait *w = TAILQ_FIRST(&p->waiters);

@@ -21,6 +21,7 @@
 #include <sys/queue.h>
 
 #include "base/config.h"
+#include "cluster/rights.h"
 #include "cluster/topology.h"
 #include "mysql/auth.h"
 #include "mysql/defaults.h"
@@ -79,6 +80,7 @@ struct pool {
 	unsigned nfix;
 	bool fix_read_only;            /* made for connections that are */
 	int64_t changed_us;            /* when born was last found to be wrong */
+	uint8_t rights[RIGHTS_DIGEST]; /* its account's, as last told by pool_get */
 };
 
 /* One worker's view of the servers. */
@@ -125,6 +127,8 @@ struct pool_taste {
 	uint64_t state_hash;      /* one that has this state already */
 	uint32_t thread_id, uses; /* or, above all, the very connection that ran the session's last statement, if nobody
 				   * has used it since; 0: none */
+	const uint8_t *rights;    /* RIGHTS_DIGEST bytes; one that was logged in with other rights is closed. NULL:
+				   * not known, any will do */
 };
 /* A connection to topology view `index` for this identity, or NULL, and then `wait` is queued. */
 struct backend *pool_get(struct cluster *c, struct identity *id, unsigned index, const struct pool_taste *taste,

@@ -145,9 +145,19 @@ struct route_want route_wants(const struct sql_stmt *stmt, const struct route_fa
 	return primary(kind_reason(stmt->kind));
 }
 
+static bool has_rights(const struct server *s, const struct gtid_pos *rights)
+{
+	for (unsigned i = 0; rights != NULL && i < rights->n; i++)
+		if (!gtid_live_covers(&s->applied, rights->id[i].domain, rights->id[i].seq))
+			return false;
+	return true;
+}
+
 static bool fresh_enough(const struct server *s, const struct freshness *f, const struct route_need *need)
 {
 	if (!gtid_none(need->fence) && !gtid_live_covers(&s->applied, need->fence.domain, need->fence.seq))
+		return false;
+	if (!has_rights(s, need->rights))
 		return false;
 	if (need->ignore_freshness || need->consistency == CONSISTENCY_EVENTUAL)
 		return true;

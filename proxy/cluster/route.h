@@ -43,6 +43,7 @@ struct route_need { /* what a replica must have */
 	unsigned n;
 	struct gtid session;    /* consistency = session: this session's last write */
 	struct gtid fence;      /* of the cache key */
+	const struct gtid_pos *rights; /* the last change of rights; NULL: not known */
 	uint32_t not_servers;   /* bit a view index: tried and failed */
 };
 /* The index of the readable replica with the fewest outstanding statements by weight, or -1 and then `why` says why

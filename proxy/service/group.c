@@ -21,6 +21,7 @@ struct group {
 	struct topology *topology;
 	struct catalog *catalog;
 	bool accounts_seen;
+	uint64_t reloads; /* of the accounts */
 	uint64_t primary_epoch;
 };
 
@@ -51,7 +52,11 @@ static void on_accounts(void *arg, struct accounts *a)
 
 	pthread_mutex_lock(&g->lock);
 	g->accounts_seen = true;
+	bool reloaded = a->reloads != g->reloads;
+	g->reloads = a->reloads;
 	pthread_mutex_unlock(&g->lock);
+	if (reloaded) /* answers may be kept as allowed by these rights that older ones had allowed */
+		cache_flush(g->proxy->cache, NULL);
 	proxy_publish_accounts(g->proxy, a);
 	g->changed(g->arg);
 }
@@ -80,7 +85,6 @@ static void on_event(void *arg, const char *kind, const char *server, const char
 static void poke(void *arg, enum proxy_poke what)
 {
 	static const enum monitor_poke pokes[] = {[PROXY_POKE_SERVERS] = POKE_SERVERS,
-						  [PROXY_POKE_ACCOUNTS] = POKE_ACCOUNTS,
 						  [PROXY_POKE_CATALOG] = POKE_CATALOG};
 	struct group *g = arg;
 
@@ -94,13 +98,20 @@ static uint64_t catalog_request(void *arg)
 	return monitor_catalog_request(g->monitor);
 }
 
+static uint64_t accounts_request(void *arg)
+{
+	struct group *g = arg;
+
+	return monitor_accounts_request(g->monitor);
+}
+
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
 struct group *group_new(struct worker *const *workers, unsigned n, struct config *whole, int service,
 			void (*changed)(void *arg), void *arg)
 {
 	struct group *g = xcalloc(1, sizeof *g);
-	struct proxy_services services = {g, poke, catalog_request};
+	struct proxy_services services = {g, poke, catalog_request, accounts_request};
 
 	g->service = service;
 	g->changed = changed;

@@ -65,6 +65,16 @@ uint64_t monitor_catalog_request(struct monitor *m)
 	return wanted;
 }
 
+uint64_t monitor_accounts_request(struct monitor *m)
+{
+	pthread_mutex_lock(&m->turn_lock);
+	uint64_t wanted = m->accounts_begun + 1;
+	m->pokes[POKE_ACCOUNTS]++;
+	pthread_cond_broadcast(&m->turn);
+	pthread_mutex_unlock(&m->turn_lock);
+	return wanted;
+}
+
 bool monitor_sleep(struct monitor *m, const struct watch *w, unsigned kinds, unsigned seen, int64_t earliest,
 		   int64_t until)
 {
@@ -473,6 +483,7 @@ struct monitor *monitor_start(struct config *config, struct freshness *freshness
 	pthread_condattr_destroy(&attr);
 	monitor_reload(m, config);
 	start_thread(&m->dictionary, monitor_dictionary, m);
+	start_thread(&m->rights, monitor_rights, m);
 	return m;
 }
 
@@ -490,6 +501,7 @@ void monitor_stop(struct monitor *m)
 	pthread_mutex_unlock(&m->lock);
 	cancel(m->cancel_fd);
 	pthread_join(m->dictionary, NULL);
+	pthread_join(m->rights, NULL);
 	for (unsigned i = 0; i < m->n; i++) {
 		server_leaves(m->watches[i]->server);
 		watch_end(m->watches[i]);

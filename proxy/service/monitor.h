@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Asks every server how it is, with plain blocking libmariadb code in threads of its own (one a server for checks, one
- * a replica that waits in MASTER_GTID_WAIT for the newest GTID anyone needs, one for accounts and the catalog), and
+ * a replica that waits in MASTER_GTID_WAIT for the newest GTID needed; one for accounts, one for the catalog), and
  * publishes snapshots. Never on a statement's path.
  */
 #ifndef ST_SERVICE_MONITOR_H
@@ -16,7 +16,7 @@
 struct monitor;
 
 /* Called from monitor threads, one call at a time. Each hands over one reference of its snapshot. A sink may call
- * monitor_poke and monitor_catalog_request, nothing else of the monitor. */
+ * monitor_poke, monitor_catalog_request and monitor_accounts_request, nothing else of the monitor. */
 struct monitor_sink {
 	void *arg;
 	void (*topology)(void *arg, struct topology *t);
@@ -40,8 +40,10 @@ void monitor_poke(struct monitor *m, enum monitor_poke what);
  * know of everything before this call; one with at least that generation will be published, changed or not. Until then
  * the names that the DDL touched must be treated as in an incomplete catalog. Rate-limited inside; any thread. */
 uint64_t monitor_catalog_request(struct monitor *m);
-/* Joins its threads: bounded by monitor_timeout. Nothing is published any more; it may still be poked and asked for the
- * catalog until monitor_free. */
+/* The same for accounts and their rights: what may have changed them passed, or a login does not fit what is known. */
+uint64_t monitor_accounts_request(struct monitor *m);
+/* Joins its threads: bounded by monitor_timeout. Nothing is published any more; it may still be poked and asked for
+ * the catalog and accounts until monitor_free. */
 void monitor_stop(struct monitor *m);
 void monitor_free(struct monitor *m);
 

@@ -104,6 +104,8 @@ MYSQL_RES *link_ask(struct link *l, const char *sql, unsigned timeout_ms)
 	int failed = 0;
 	MYSQL_RES *res = NULL;
 
+	if (l->my == NULL)
+		return NULL;
 	l->late = false;
 	int wants = mysql_real_query_start(&failed, l->my, sql, strlen(sql));
 	while (wants != 0)

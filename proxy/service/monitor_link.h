@@ -21,7 +21,8 @@ struct link {
 /* Connects and logs in. Returns 0, or -1 with error and why. */
 int link_open(struct link *l, const struct addr *address, const char *user, const char *password, unsigned timeout_ms);
 /* Sends one statement and reads its whole result, which the caller frees with mysql_free_result. NULL with error and
- * why when it failed or has no result set. A link whose connection was lost is closed (my is NULL). */
+ * why when it failed or has no result set. A link whose connection was lost is closed (my is NULL); asking a closed one
+ * changes nothing. */
 MYSQL_RES *link_ask(struct link *l, const char *sql, unsigned timeout_ms);
 void link_close(struct link *l);
 

@@ -4,7 +4,8 @@
  *
  *	watch[i].checker  asks its server each interval; the primary's also samples the primary's position
  *	watch[i].waiter   while its server is a replica: waits there for the newest GTID anyone needs
- *	dictionary        accounts and catalog, from the primary
+ *	dictionary        the catalog, from the primary
+ *	rights            accounts and what they may do, from the primary
  *
  * All state is under m->lock, which no thread holds while it talks to a server. Sinks are called under it, which keeps
  * their order; m->turn_lock comes after it and only guards sleeping.
@@ -90,7 +91,7 @@ struct monitor {
 	struct known known;                    /* the primary's history at the newest sample */
 
 	pthread_mutex_t reload_lock;
-	pthread_t dictionary;
+	pthread_t dictionary, rights;
 	int cancel_fd;
 
 	pthread_mutex_t turn_lock;
@@ -98,6 +99,7 @@ struct monitor {
 	bool stopping;
 	unsigned pokes[TURNS];
 	uint64_t catalog_begun, catalog_wanted; /* generations of catalog reads */
+	uint64_t accounts_begun;                /* and of accounts */
 };
 
 /* monitor.c */
@@ -139,11 +141,28 @@ void live_read(const struct gtid_live *live, struct gtid_pos *out);
 /* Forgets what a server had applied (locked). */
 void monitor_forget(struct watch *w);
 
-/* monitor_dictionary.c */
+/* monitor_dictionary.c: thread body */
 void *monitor_dictionary(void *monitor);
-/* monitor_accounts.c: the server's accounts and [user.X]; NULL with l->why when they could not be read. */
+/* Where to read what servers hold: the primary, else any server that is up; NULL for none. `source` is only compared,
+ * never followed: it may be gone. */
+struct choice {
+	const struct watch *source;
+	struct addr address;
+	bool primary, fold; /* is it the primary? does it fold table names? */
+};
+bool monitor_choose(struct monitor *m, struct choice *c);
+struct config *monitor_config(struct monitor *m); /* with a reference for the caller */
+void monitor_say(struct monitor *m, const char *kind, const char *text); /* an event about the primary */
+/* monitor_rights.c: thread body */
+void *monitor_rights(void *monitor);
+/* monitor_accounts.c: the server's accounts with their rights, and [user.X]; NULL with l->why when they could not be
+ * read. */
 struct accounts *monitor_read_accounts(struct link *l, const struct config *c, uint64_t generation);
 struct accounts *accounts_configured(const struct config *c, uint64_t generation); /* [user.X] alone */
+/* What changes, but for odds of 2^-16 at worst, when accounts or rights do: cheap enough to be asked twice a second.
+ * NULL when it could not be asked, or says nothing (then l->my is there); else the caller frees it. *flushes: FLUSH
+ * statements so far; it may stay as it is. */
+char *monitor_accounts_mark(struct link *l, unsigned timeout_ms, int64_t *flushes);
 /* monitor_catalog.c: a catalog, complete or not; NULL when the connection was lost. */
 struct catalog *monitor_read_catalog(struct link *l, const struct config *c, bool fold, uint64_t generation);
 

@@ -66,7 +66,7 @@ static void decide(struct session *s)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
 	if (s->auto_is_null && c->want.target == TARGET_REPLICA)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_SESSION_FUNCTION};
-	if (s->sticky && c->want.target != TARGET_LAST)
+	if ((s->sticky && c->want.target != TARGET_LAST) || s->sandboxed)
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
 }
 
@@ -123,6 +123,7 @@ static int pick_replica(struct session *s)
 		.tables = c->tables,
 		.session = s->last_gtid,
 		.fence = c->found.fence,
+		.rights = pw->accounts != NULL ? &pw->accounts->pos : NULL,
 		.not_servers = c->not_servers,
 	};
 
@@ -156,7 +157,9 @@ static int any_replica(struct session *s)
 {
 	struct command *c = s->command;
 	struct proxy_worker *pw = s->pw;
-	struct route_need need = {.ignore_freshness = true, .not_servers = c->not_servers};
+	struct route_need need = {.ignore_freshness = true,
+				  .rights = pw->accounts != NULL ? &pw->accounts->pos : NULL,
+				  .not_servers = c->not_servers};
 
 	if (pw->cluster.topology == NULL)
 		return -1;
@@ -330,6 +333,7 @@ void dispatch_primary_came(struct session *s)
 static void got(struct session *s, struct backend *b)
 {
 	s->current = b;
+	b->spoilt |= s->sandboxed; /* the password that is set there is not its pool's */
 	b->owner = s;
 	b->ops = &relay_ops;
 	s->command->server_id = b->pool->server->id;
@@ -395,7 +399,7 @@ static void acquire(struct session *s, unsigned index)
 {
 	struct command *c = s->command;
 	struct cluster *cluster = &s->pw->cluster;
-	struct pool_taste taste = {.state_hash = s->want.hash};
+	struct pool_taste taste = {.state_hash = s->want.hash, .rights = rights_granted(s)};
 
 	c->server_id = cluster->topology->views[index].server->id;
 	if (s->last_server == (int)c->server_id) {

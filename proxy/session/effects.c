@@ -263,7 +263,7 @@ unsigned effects_of(const struct session *s)
 static bool is_ddl(const struct command *c)
 {
 	if (!c->is_statement)
-		return c->code == COM_CREATE_DB || c->code == COM_DROP_DB;
+		return c->code == COM_CREATE_DB || c->code == COM_DROP_DB || c->code == COM_REFRESH;
 	return c->code != COM_STMT_PREPARE &&
 	       (c->stmt->kind == SQL_DDL || c->stmt->kind == SQL_TRUNCATE ||
 		((c->stmt->flags & SQLF_MULTI) && effects_may_write(c) && c->stmt->kind == SQL_DDL));
@@ -340,6 +340,12 @@ static void raise_to(_Atomic uint64_t *to, uint64_t needed)
 		;
 }
 
+void effects_rights_changed(struct proxy *p)
+{
+	raise_to(&p->accounts_needed, p->services.accounts_request(p->services.arg));
+}
+
+/* What may define tables anew may grant and revoke. */
 void effects_catalog_changed(struct proxy *p, bool code)
 {
 	uint64_t needed = p->services.catalog_request(p->services.arg);
@@ -348,4 +354,5 @@ void effects_catalog_changed(struct proxy *p, bool code)
 	if (code)
 		raise_to(&p->code_needed, needed);
 	p->services.poke(p->services.arg, PROXY_POKE_CATALOG);
+	effects_rights_changed(p);
 }

@@ -7,11 +7,12 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { LOOK_AGAIN_MS = 1500, /* accounts are read once a second at most */
+enum { LOOK_AGAIN_MS = 1500, /* for accounts that are read again; a server that answers does so in much less */
        FAILED_CHANGES = 3,   /* a session may have so many, as at a server: then the command is not known any more */
        CHANGE_USER_MAX = 65536 };
 
@@ -30,7 +31,7 @@ static uint32_t offered_caps(const struct topology *t)
 			 CAP_IGNORE_SPACE | CAP_PROTOCOL_41 | CAP_INTERACTIVE | CAP_IGNORE_SIGPIPE | CAP_TRANSACTIONS |
 			 CAP_RESERVED | CAP_SECURE_CONNECTION | CAP_MULTI_STATEMENTS | CAP_MULTI_RESULTS |
 			 CAP_PS_MULTI_RESULTS | CAP_PLUGIN_AUTH | CAP_CONNECT_ATTRS | CAP_PLUGIN_AUTH_LENENC |
-			 CAP_SESSION_TRACK | CAP_DEPRECATE_EOF;
+			 CAP_EXPIRED_PASSWORDS | CAP_SESSION_TRACK | CAP_DEPRECATE_EOF;
 
 	if (t == NULL || t->capabilities_lo == 0)
 		return known;
@@ -151,24 +152,27 @@ static void deny(struct session *s, unsigned seq, struct slice user, bool with_p
 	refuse(s, seq, ER_ACCESS_DENIED, "28000", text);
 }
 
-/* The login is right: state as after a login at a server. */
-static void accept_login(struct session *s, struct slice user, const uint8_t *stage1, unsigned seq)
+/* The login is right: state as after a login at a server. One whose password has expired gets server connections of its
+ * own kind, in which the server itself allows it nothing but to set another. */
+static void accept_login(struct session *s, struct slice user, const uint8_t *stage1, bool expired, unsigned seq)
 {
 	struct cluster *cluster = &s->pw->cluster;
 	struct identity *old = s->identity;
+	uint32_t caps = identity_caps(s->caps) | (expired ? CAP_EXPIRED_PASSWORDS : 0);
 
 	s->collation = s->login_collation;
-	s->identity =
-		identity_get(cluster, user, stage1, identity_caps(s->caps), identity_xcaps(s->xcaps), s->collation);
+	s->identity = identity_get(cluster, user, stage1, caps, identity_xcaps(s->xcaps), s->collation);
 	if (s->former != NULL)
 		s->former->identity = old;
+	s->rights.serial = 0;
+	s->sandboxed = expired;
 	event_del(&s->deadline);
 	track_reset(s);
 	idle_logged_in(s);
 	struct command *c = s->command != NULL ? s->command : command_new(s);
 	c->seq = (uint8_t)(seq + 1);
 	c->pings = true;
-	if (s->login_schema != NULL && s->login_schema[0] != '\0') {
+	if (s->login_schema != NULL && s->login_schema[0] != '\0' && !expired) {
 		/* A schema that does not exist or is not allowed is refused at login, in the server's words. */
 		size_t n = strlen(s->login_schema);
 		uint8_t header[] = {0, 0, 0, 0, COM_INIT_DB};
@@ -207,47 +211,9 @@ void login_verified(struct session *s, const struct backend_error *error)
 		session_idle(s);
 }
 
-static void on_no_news(evutil_socket_t fd, short what, void *arg)
-{
-	struct session *s = arg;
-
-	(void)fd;
-	(void)what;
-	login_accounts_came(s);
-}
-
-/* An account that is not known, or a password that is not right, may be newer than what was read of the server: the
- * accounts are read again at once, and the login is checked once more, when they came or the wait is over. */
-static void look_again(struct session *s, struct slice user, struct slice answer, unsigned seq)
-{
-	struct login_pending *p = s->pending;
-
-	if (p != NULL && (s->pw->accounts == NULL || s->pw->accounts->n == 0)) {
-		refuse(s, seq + 1, ER_SERVER_SHUTDOWN, "08S01",
-		       "Sidetrack has not been able to read the accounts of any server: see its log, and [monitor] "
-		       "user");
-		return;
-	}
-	if (p != NULL) {
-		s->pending = NULL;
-		deny(s, seq + 1, user, answer.n > 0);
-		free(p);
-		return;
-	}
-	p = xcalloc(1, sizeof *p);
-	snprintf(p->user, sizeof p->user, "%.*s", (int)user.n, (const char *)user.p);
-	p->answer_len = answer.n < sizeof p->answer ? answer.n : sizeof p->answer;
-	memcpy(p->answer, answer.p, p->answer_len);
-	p->seq = seq;
-	s->pending = p;
-	s->step = SESSION_REFRESH;
-	command_timer(s->command != NULL ? s->command : command_new(s), LOOK_AGAIN_MS, on_no_news);
-	s->pw->proxy->services.poke(s->pw->proxy->services.arg, PROXY_POKE_ACCOUNTS);
-}
-
 static void check(struct session *s, struct slice user, struct slice answer, unsigned seq);
 
-void login_accounts_came(struct session *s)
+static void check_again(struct session *s)
 {
 	struct login_pending p = *s->pending;
 
@@ -255,7 +221,101 @@ void login_accounts_came(struct session *s)
 	check(s, slice_str(p.user), slice_of(p.answer, p.answer_len), p.seq);
 }
 
-/* Checks an answer made with mysql_native_password. */
+static void on_no_news(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	check_again(arg);
+}
+
+void login_accounts_came(struct session *s)
+{
+	if (atomic_load_explicit(&s->pw->accounts->generation, memory_order_acquire) >= s->pending->asked)
+		check_again(s);
+}
+
+/* Has something passed that may have changed accounts, and they were not read since? */
+static bool outdated(const struct session *s)
+{
+	const struct accounts *a = s->pw->accounts;
+
+	return a != NULL && atomic_load_explicit(&a->generation, memory_order_acquire) <
+				    atomic_load_explicit(&s->pw->proxy->accounts_needed, memory_order_acquire);
+}
+
+/* The accounts are read again, and the login is checked when they came or the wait is over. */
+static void look_again(struct session *s, struct slice user, struct slice answer, unsigned seq)
+{
+	struct login_pending *p = xcalloc(1, sizeof *p);
+
+	snprintf(p->user, sizeof p->user, "%.*s", (int)user.n, (const char *)user.p);
+	p->answer_len = answer.n < sizeof p->answer ? answer.n : sizeof p->answer;
+	memcpy(p->answer, answer.p, p->answer_len);
+	p->seq = seq;
+	p->asked = s->pw->proxy->services.accounts_request(s->pw->proxy->services.arg);
+	s->pending = p;
+	s->step = SESSION_REFRESH;
+	command_timer(s->command != NULL ? s->command : command_new(s), LOOK_AGAIN_MS, on_no_news);
+}
+
+/* What the server would say of a login, in its order: the password, TLS, a lock, the password's age. */
+enum login_verdict { LOGIN_RIGHT, LOGIN_EXPIRED, LOGIN_DENIED, LOGIN_LOCKED, LOGIN_TURNED_AWAY, LOGIN_PLUGIN };
+
+static enum login_verdict judge(const struct session *s, const struct account *a, struct slice answer,
+				uint8_t stage1[AUTH_SHA1])
+{
+	if (a == NULL)
+		return LOGIN_DENIED;
+	if (a->method == ACCOUNT_UNSUPPORTED)
+		return LOGIN_PLUGIN;
+	if (a->method == ACCOUNT_EMPTY ? answer.n > 0 : !auth_native_verify(a->stored, s->salt, answer, stage1))
+		return LOGIN_DENIED;
+	if (a->configured) /* it is the server's to say */
+		return LOGIN_RIGHT;
+	if (a->needs_tls)
+		return LOGIN_DENIED;
+	if (a->locked)
+		return LOGIN_LOCKED;
+	if (a->expires_s == INT64_MAX || time(NULL) < a->expires_s)
+		return LOGIN_RIGHT;
+	return s->pw->accounts->turns_away_expired && !(s->caps & CAP_EXPIRED_PASSWORDS) ? LOGIN_TURNED_AWAY
+											 : LOGIN_EXPIRED;
+}
+
+static void tell_refusal(struct session *s, enum login_verdict verdict, const struct account *a, struct slice user,
+			 bool with_password, unsigned seq)
+{
+	char text[1024];
+
+	switch (verdict) {
+	case LOGIN_LOCKED:
+		refuse(s, seq + 1, ER_ACCOUNT_HAS_BEEN_LOCKED, "HY000", "Access denied, this account is locked");
+		return;
+	case LOGIN_TURNED_AWAY:
+		refuse(s, seq + 1, ER_MUST_CHANGE_PASSWORD_LOGIN, "HY000",
+		       "Your password has expired. To log in you must change it using a client that supports expired "
+		       "passwords");
+		return;
+	case LOGIN_PLUGIN:
+		snprintf(text, sizeof text,
+			 "Account '%s'@'%s' uses the plugin '%s', which Sidetrack does not speak yet: give its "
+			 "password in [user.%s]",
+			 a->user, a->host, a->plugin, a->user);
+		refuse(s, seq + 1, ER_NOT_SUPPORTED_AUTH_MODE, "08004", text);
+		return;
+	default:
+		break;
+	}
+	if (s->pw->accounts == NULL || s->pw->accounts->n == 0)
+		refuse(s, seq + 1, ER_SERVER_SHUTDOWN, "08S01",
+		       "Sidetrack has not been able to read the accounts of any server: see its log, and [monitor] "
+		       "user");
+	else
+		deny(s, seq + 1, user, with_password);
+}
+
+/* Checks an answer made with mysql_native_password. Nobody is refused by what may be out of date, nor let in by what is
+ * known to be. */
 static void check(struct session *s, struct slice user, struct slice answer, unsigned seq)
 {
 	const struct topology *t = s->pw->cluster.topology;
@@ -263,37 +323,19 @@ static void check(struct session *s, struct slice user, struct slice answer, uns
 							  : accounts_find(s->pw->accounts, user, s->host,
 									  t != NULL && t->skip_name_resolve);
 	uint8_t stage1[AUTH_SHA1];
-	char text[1024];
+	enum login_verdict verdict = judge(s, a, answer, stage1);
+	bool right = verdict == LOGIN_RIGHT || verdict == LOGIN_EXPIRED;
 
-	if (a == NULL) {
+	if (s->pending == NULL && (!right || outdated(s))) {
 		look_again(s, user, answer, seq);
-		return;
+	} else if (right) {
+		accept_login(s, user, a->method == ACCOUNT_NATIVE ? stage1 : NULL, verdict == LOGIN_EXPIRED, seq);
+	} else {
+		free(s->pending);
+		s->pending = NULL;
+		tell_refusal(s, verdict, a, user, answer.n > 0, seq);
 	}
-	switch (a->method) {
-	case ACCOUNT_NATIVE:
-		if (auth_native_verify(a->stored, s->salt, answer, stage1))
-			accept_login(s, user, stage1, seq);
-		else
-			look_again(s, user, answer, seq);
-		explicit_bzero(stage1, sizeof stage1);
-		return;
-	case ACCOUNT_EMPTY:
-		if (answer.n == 0)
-			accept_login(s, user, NULL, seq);
-		else
-			look_again(s, user, answer, seq);
-		return;
-	case ACCOUNT_LOCKED:
-		refuse(s, seq + 1, 4151, "HY000", "Access denied, this account is locked");
-		return;
-	default:
-		snprintf(text, sizeof text,
-			 "Account '%s'@'%s' uses the plugin '%s', which Sidetrack does not speak yet: give its "
-			 "password in [user.%s]",
-			 a->user, a->host, a->plugin, a->user);
-		refuse(s, seq + 1, ER_NOT_SUPPORTED_AUTH_MODE, "08004", text);
-		return;
-	}
+	explicit_bzero(stage1, sizeof stage1);
 }
 
 static void ask_native(struct session *s, unsigned seq)

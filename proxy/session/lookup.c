@@ -25,6 +25,7 @@ static void shape(struct session *s, uint8_t out[CACHE_SHAPE])
 	buf_put(b, c->text.p, c->text.n);
 	buf_put_u8(b, 0);
 	buf_put(b, s->identity->user, strlen(s->identity->user) + 1);
+	buf_put(b, s->rights.digest, RIGHTS_DIGEST); /* lookup_try() asked rights_of() */
 	buf_put_u64(b, s->want.hash);
 	uint8_t base[DEFAULTS_DIGEST];
 	defaults_digest(s->base, base);
@@ -114,12 +115,14 @@ bool lookup_try(struct session *s)
 	const struct catalog *catalog = effects_catalog(s);
 	struct cache_params params = {0};
 	const char *why = NULL;
+	bool known;
 
 	if (config->mode == MODE_SPLIT || pw->nwatch == 0 || c->request.len > LOOKUP_MAX || c->want.target != TARGET_REPLICA ||
 	    c->stmt->scope == SQL_SCOPE_NONE || c->code == COM_STMT_PREPARE)
 		return false;
-	if (c->stmt->hint != SQL_HINT_NONE || (c->stmt->flags & SQLF_MULTI) || s->pinned || catalog == NULL) {
-		c->found.fence_primary = (s->pinned || catalog == NULL) && cache_rule_shared(config, c->stmt);
+	known = catalog != NULL && rights_of(s) != NULL;
+	if (c->stmt->hint != SQL_HINT_NONE || (c->stmt->flags & SQLF_MULTI) || s->pinned || !known) {
+		c->found.fence_primary = (s->pinned || !known) && cache_rule_shared(config, c->stmt);
 		return bypass(s);
 	}
 	if (c->ps != NULL)
@@ -132,6 +135,7 @@ bool lookup_try(struct session *s)
 		return false;
 	}
 	c->cacheable = true;
+	memcpy(c->rights, s->rights.granted, RIGHTS_DIGEST);
 	cache_prepare(pw->cache, &c->key);
 	shape(s, c->key.shape);
 	s->step = SESSION_LOOKUP;

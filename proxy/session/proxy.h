@@ -22,7 +22,7 @@
 struct session;
 struct command;
 
-enum proxy_poke { PROXY_POKE_SERVERS, PROXY_POKE_ACCOUNTS, PROXY_POKE_CATALOG };
+enum proxy_poke { PROXY_POKE_SERVERS, PROXY_POKE_CATALOG };
 
 /* What the session layer asks of the services above it. */
 struct proxy_services {
@@ -30,6 +30,7 @@ struct proxy_services {
 	void (*poke)(void *arg, enum proxy_poke what);
 	/* The catalog generation from which on everything that was done before this call is seen. */
 	uint64_t (*catalog_request)(void *arg);
+	uint64_t (*accounts_request)(void *arg); /* and that of the accounts and their rights */
 };
 
 struct proxy {
@@ -43,6 +44,7 @@ struct proxy {
 	atomic_int clients;
 	atomic_uint prepared;        /* statements of all sessions: max_prepared_stmt_count */
 	_Atomic uint64_t catalog_needed; /* DDL passed: snapshots older than this generation are not trusted */
+	_Atomic uint64_t accounts_needed; /* and what may change rights: older ones serve no hits and no logins */
 	atomic_int ddl_in_flight;
 	_Atomic uint64_t code_needed; /* the same, of DDL that may change what a name reads or runs */
 	atomic_int code_in_flight;

@@ -9,6 +9,7 @@
  *   login.c     greeting, authentication, COM_CHANGE_USER
  *   command.c   what each command is; those that are answered here
  *   effects.c   what a statement reads and writes
+ *   rights.c    what the session's account may read, as far as it is known
  *   lookup.c    the cache's part: look-up, fences
  *   dispatch.c  from a statement to a server connection: route, acquire, send
  *   relay.c     the reply, on its way to the client
@@ -134,6 +135,7 @@ struct command {
 	struct cache_op op;
 	struct cache_answer found;
 	bool leased;
+	uint8_t rights[RIGHTS_DIGEST]; /* session.rights.granted when the cache was asked */
 	struct buf fill;            /* the answer as the client gets it, while it may be cached */
 	uint32_t fill_status[4];    /* offsets of status flags in it */
 	unsigned nfill_status;
@@ -178,6 +180,16 @@ struct login_pending { /* a login that waits in SESSION_REFRESH */
 	uint8_t answer[64];
 	size_t answer_len;
 	unsigned seq;
+	uint64_t asked; /* generation of the accounts by which it will be judged */
+};
+
+/* What was last found out about the session's account; good for accounts with this serial. */
+struct session_rights {
+	uint64_t serial;               /* 0: nothing yet */
+	bool usable;
+	int64_t expires_s;
+	uint8_t granted[RIGHTS_DIGEST]; /* what servers judge new connections by; with how often they read it anew */
+	uint8_t digest[RIGHTS_DIGEST];  /* the rights, and the account which the client's host made it: in the shape */
 };
 
 struct discarded { /* a command that is refused, on its way to nowhere */
@@ -209,6 +221,8 @@ struct session {
 	char host[46];               /* numeric, or "localhost" */
 	struct event deadline;       /* of the login */
 	struct identity *identity;   /* NULL until logged in */
+	struct session_rights rights;
+	bool sandboxed;              /* its password had expired: it may only set another one */
 	struct login_pending *pending;
 	struct discarded *discarded; /* it is refused when it has ended */
 	char *login_name;            /* while logging in: user, and schema */
@@ -300,6 +314,7 @@ void login_packet(struct session *s, struct slice payload, unsigned seq);
 void login_change_user(struct session *s, struct slice payload);
 void login_forget(struct session *s); /* what only the login needed */
 void login_accounts_came(struct session *s); /* it waited in SESSION_REFRESH */
+void login_accounts_came(struct session *s); /* some came while it waits in SESSION_REFRESH */
 void login_verified(struct session *s, const struct backend_error *error); /* the schema check ended */
 
 /* command.c: s->command->request holds one whole command. */
@@ -333,6 +348,16 @@ bool effects_may_commit(const struct command *c);               /* an open trans
 void effects_ddl_begins(struct command *c);
 void effects_ddl_ended(struct command *c);                      /* before the client hears of it */
 void effects_catalog_changed(struct proxy *p, bool code);      /* code: also what names read or run */
+void effects_rights_changed(struct proxy *p); /* accounts are trusted again when they were read after this */
+
+/* rights.c */
+/* RIGHTS_DIGEST bytes that are equal for all sessions, of any proxy, that may read the same by the same account; NULL
+ * when that is not known just now, or the server would not let the account in: then no hits, and no fills. */
+const uint8_t *rights_of(struct session *s);
+/* As last read, young or not: a server judges a connection that is opened now by these or newer ones. */
+const uint8_t *rights_granted(struct session *s);
+/* Did the server judge what b read by just these rights? b may be NULL. */
+bool rights_were_judged(const struct backend *b, const uint8_t granted[RIGHTS_DIGEST]);
 
 /* lookup.c: both return false when there is nothing to wait for; else dispatch_route follows, or the answer. */
 bool lookup_try(struct session *s);   /* a read: is the answer cached? */
@@ -444,7 +469,7 @@ static inline bool session_keeps(const struct session *s, const struct backend *
 /* Must it keep its server connection? */
 static inline bool session_bound(const struct session *s)
 {
-	return session_in_transaction(s) || s->pinned || s->locks || s->next_transaction;
+	return session_in_transaction(s) || s->pinned || s->locks || s->next_transaction || s->sandboxed;
 }
 
 #endif

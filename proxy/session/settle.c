@@ -122,6 +122,12 @@ static bool may_change_definitions(const struct command *c)
 	       c->stmt->kind == SQL_OTHER;
 }
 
+/* SET PASSWORD, SET DEFAULT ROLE: no other SET writes anything by itself. */
+static bool may_set_rights(const struct command *c)
+{
+	return c->is_statement && c->stmt->kind == SQL_SET;
+}
+
 void settle_gtid(struct session *s)
 {
 	struct command *c = s->command;
@@ -140,6 +146,8 @@ void settle_gtid(struct session *s)
 		touch_all_rules(s);
 		if (may_change_definitions(c))
 			effects_catalog_changed(s->pw->proxy, true);
+		else if (may_set_rights(c))
+			effects_rights_changed(s->pw->proxy);
 	} else {
 		freshness_wrote(f, s->touched.tables, s->touched.n, c->gtid);
 	}
@@ -164,6 +172,8 @@ static void without_gtid(struct session *s)
 		touch_all_rules(s);
 		if (may_change_definitions(c))
 			effects_catalog_changed(s->pw->proxy, true);
+		else if (may_set_rights(c))
+			effects_rights_changed(s->pw->proxy);
 	}
 	if (s->temporary_tables)
 		return;
@@ -221,7 +231,8 @@ static void fill(struct session *s)
 	const struct config_rule *rule = &s->pw->cluster.config->rules[c->key.rule];
 	uint64_t ttl = c->result.rows > 0 ? rule->ttl_ms : rule->negative_ttl_ms;
 	bool good = !c->failed && c->warnings == 0 && c->expiry_ms != -2 &&
-		    (!c->found.fence_primary || !c->to_replica) && c->nfill_status > 0;
+		    (!c->found.fence_primary || !c->to_replica) && c->nfill_status > 0 &&
+		    rights_were_judged(s->current, c->rights);
 
 	if (!c->leased)
 		return;

@@ -130,7 +130,11 @@ static struct accounts *make_accounts(void)
 	strcpy(rows->user, "app");
 	strcpy(rows->host, "%");
 	rows->method = ACCOUNT_EMPTY;
-	return accounts_new(rows, 1, 1);
+	rows->usable = true;
+	rows->expires_s = INT64_MAX;
+	struct accounts *a = accounts_new(rows, 1, 1);
+	atomic_store(&a->proved_us, INT64_MAX / 2); /* for ever */
+	return a;
 }
 
 static struct catalog *make_catalog(void)
@@ -528,7 +532,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 static void up(void)
 {
-	static const struct proxy_services services = {NULL, poke, catalog_request};
+	static const struct proxy_services services = {NULL, poke, catalog_request, catalog_request};
 	static const struct sockaddr_storage peer = {.ss_family = AF_UNIX};
 	struct config *config = make_config();
 

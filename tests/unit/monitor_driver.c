@@ -175,10 +175,11 @@ static void cmd_account(char *rest)
 {
 	const char *user = word(&rest);
 	const struct account *a = accounts_find(now.accounts, slice_str(user), word(&rest), false);
-	static const char *const methods[] = {"native", "empty", "locked", "unsupported"};
+	static const char *const methods[] = {"native", "empty", "unsupported"};
 
 	if (a != NULL)
-		printf("done %s@%s %s %s", a->user, a->host, methods[a->method], a->plugin);
+		printf("done %s@%s %s %s%s%s%s", a->user, a->host, methods[a->method], a->plugin,
+		       a->locked ? " locked" : "", a->needs_tls ? " tls" : "", a->expires_s == 0 ? " expired" : "");
 }
 
 /* object DB NAME: view, spreading, reading routine */

@@ -120,6 +120,27 @@ static void many_wildcards_end(void **state)
 	accounts_unref(a);
 }
 
+/* Whether replicas must have more than before: not for another password. */
+static void accounts_that_grant_alike(void **state)
+{
+	static const struct who who[] = {{"app", "%"}, {"other", "%"}};
+	struct accounts *a = accounts_of(who, 2, -1), *b = accounts_of(who, 2, -1), *less = accounts_of(who, 1, -1);
+
+	(void)state;
+	b->list[0].stored[0] = 1;
+	assert_true(accounts_grant_alike(a, b));
+	assert_false(accounts_grant_alike(a, less));
+	b->list[1].rights[3] = 1;
+	assert_false(accounts_grant_alike(a, b));
+	a->list[1].rights[3] = 1;
+	a->reloads = 1;
+	assert_false(accounts_grant_alike(a, b));
+	assert_true(a->serial != b->serial && b->serial != less->serial);
+	accounts_unref(a);
+	accounts_unref(b);
+	accounts_unref(less);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -127,6 +148,7 @@ int main(void)
 		cmocka_unit_test(loopback_is_localhost_where_names_are_resolved),
 		cmocka_unit_test(anonymous_of_a_nearer_host_wins),
 		cmocka_unit_test(many_wildcards_end),
+		cmocka_unit_test(accounts_that_grant_alike),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -302,6 +302,23 @@ static void other_domains_count(void **state)
 	topology_unref(t);
 }
 
+/* A replica that has not applied the last change of rights would still judge by the old ones. */
+static void rights_count_in_every_domain(void **state)
+{
+	struct topology *t = servers_of("P R");
+	struct gtid_pos rights = position("0-1-100,7-9-1"), pos = position("0-1-100,7-9-2");
+	struct route_need need = {.ignore_freshness = true, .rights = &rights};
+	enum route_reason why = ROUTE_READ;
+
+	(void)state;
+	assert_int_equal(route_pick(t, NULL, &need, 0, NOW, &why), -1);
+	assert_int_equal(why, ROUTE_RECENT_WRITE);
+	gtid_live_raise(&t->views[1].server->applied, &pos);
+	why = ROUTE_READ;
+	assert_int_equal(route_pick(t, NULL, &need, 0, NOW, &why), 1);
+	topology_unref(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -311,6 +328,7 @@ int main(void)
 		cmocka_unit_test(a_proof_expires),
 		cmocka_unit_test(without_servers_there_is_no_replica),
 		cmocka_unit_test(other_domains_count),
+		cmocka_unit_test(rights_count_in_every_domain),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
