@@ -111,8 +111,8 @@ bool lookup_try(struct session *s)
 	struct cache_params params = {0};
 	const char *why = NULL;
 
-	if (config->mode == MODE_SPLIT || pw->nwatch == 0 || c->request.len > LOOKUP_MAX || c->want.target != TARGET_REPLICA ||
-	    c->stmt->scope == SQL_SCOPE_NONE || c->code == COM_STMT_PREPARE)
+	if (config->mode == MODE_SPLIT || pw->nwatch == 0 || c->want.target != TARGET_REPLICA ||
+	    c->request.len > LOOKUP_MAX || c->stmt->scope == SQL_SCOPE_NONE || c->code == COM_STMT_PREPARE)
 		return false;
 	if (c->stmt->hint != SQL_HINT_NONE || (c->stmt->flags & SQLF_MULTI) || s->pinned || catalog == NULL) {
 		c->found.fence_primary = (s->pinned || catalog == NULL) && cache_rule_shared(config, c->stmt);
