@@ -206,6 +206,64 @@ def test_idle_clients_cost_nothing(lab):
             c.shut()
 
 
+# --- servers that end ---
+
+def lost(w, sql=None):
+    """What the client gets when its server has gone: an end, or an error that a server may send."""
+    try:
+        if sql is not None:
+            w.command(QUERY, sql)
+        w.all()
+    except Ended:
+        return None
+    except Refused as e:
+        assert not 2000 <= e.code <= 2999, "%r: libmariadb takes that for a malformed packet" % e
+        return e
+    raise AssertionError("an answer")
+
+
+def test_lost_servers_are_not_told_in_codes_of_libraries(lab):
+    at, to = Relay(lab.primary.port), Relay(lab.replicas[0].port)
+    with Proxy(lab, {"server.primary": {"address": at.address}, "server.replica1": {"address": to.address},
+                     "proxy": {"primary_wait": "200ms"}}) as proxy:
+        reader, writer, other = Wire(proxy.port), Wire(proxy.port), Wire(proxy.port)
+
+        def at_replica(w):
+            before = proxy.routed()["replica"]
+            w.value("SELECT title FROM articles WHERE id = 7")
+            return proxy.routed()["replica"] > before
+        wait_until(lambda: at_replica(other))
+        reader.query("START TRANSACTION READ ONLY")
+        assert at_replica(reader)
+        to.cut()
+        assert lost(reader, "SELECT title FROM articles WHERE id = 7") is None
+        writer.query("SELECT 1")
+        at.hold_answers()
+        writer.command(QUERY, "UPDATE members SET name = 'unknown' WHERE id = 3")
+        time.sleep(0.3)
+        at.refuse()
+        at.cut()
+        at.release()
+        assert lost(writer) is None
+        e = lost(other, "UPDATE members SET name = 'never' WHERE id = 3")
+        assert e is None or e.code == 1053 and "primary" in e.text, e
+        at.refuse(False)
+        for w in reader, writer, other:
+            w.shut()
+
+
+def test_a_server_that_says_goodbye(lab):
+    """Its words may come in place of an answer, with a number of their own."""
+    text = b"\xff\x1d\x04#08S01Server shutdown in progress"
+    at = Relay(lab.primary.port)
+    with Proxy(lab, {"server.primary": {"address": at.address}}) as proxy:
+        with Wire(proxy.port) as w:
+            w.query("SET @kept = 1")
+            at.instead = (b"'goodbye'", packets(text, 9))
+            e = refused(w.query, "UPDATE members SET name = 'goodbye' WHERE id = 3")  # (looks at its number)
+            assert e.code == 1053, e
+
+
 # --- memory ---
 
 def test_prepared_statements_are_counted_for_all(lab):
