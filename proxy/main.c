@@ -336,7 +336,7 @@ static void limit_core_dumps(const struct config *c)
 
 	if (c->core_dumps || getrlimit(RLIMIT_CORE, &r) < 0 || r.rlim_max == 0)
 		return;
-	r.rlim_cur = r.rlim_max = 1; /* less than any dump; and 1, unlike 0, also stops one that a program would be given */
+	r.rlim_cur = r.rlim_max = 1; /* unlike 0, that also stops a dump which a program would be given (core(5)) */
 	if (setrlimit(RLIMIT_CORE, &r) < 0)
 		log_warn("core dumps cannot be turned off");
 }

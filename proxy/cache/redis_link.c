@@ -519,7 +519,8 @@ struct redis *redis_new(struct event_base *base, const struct config *config, co
 	r->base = base;
 	r->addr = config->redis;
 	r->user = config->redis_user ? xstrdup(config->redis_user) : NULL;
-	r->password = config->redis_password ? secret_strndup(config->redis_password, strlen(config->redis_password)) : NULL;
+	if (config->redis_password != NULL)
+		r->password = secret_strndup(config->redis_password, strlen(config->redis_password));
 	r->db = config->redis_db;
 	r->timeout = config->redis_timeout_ms * 1000;
 	r->times = *times;

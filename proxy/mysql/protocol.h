@@ -97,9 +97,9 @@ enum track_type {
 	TRACK_TRANSACTION_STATE = 5,
 };
 
-/* The few that we send or look at ourselves. CR_*, 2000 to 2999, are those that a client's library finds out for itself;
- * in a packet they are malformed (libmariadb says 2027), so they are never sent: who loses his server sees his
- * connection end, as without a proxy. */
+/* The few that we send or look at ourselves. CR_*, 2000 to 2999, are what a client's library finds out for itself; in a
+ * packet they are malformed (libmariadb says 2027), so they are never sent: who loses his server sees his connection
+ * end, as without a proxy. */
 enum error_code {
 	ER_CON_COUNT_ERROR = 1040,
 	ER_OUT_OF_RESOURCES = 1041,

@@ -137,7 +137,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 		}
 		if (home_due(s) <= now)
 			keep_home(s, now);
-		next = earlier(next, earlier(due(s), home_due(s)));
+		next = earlier(next, earlier(input_due(s, now), earlier(due(s), home_due(s))));
 	}
 	if (next == INT64_MAX)
 		return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a client sends: bytes into whole commands. Those that arrive while one is in flight wait in conn.in and are taken
- * in order. How much is read is what may be held (budget.h): before the login a login's packet, of a large command what
- * was taken for it, of later commands a little.
+ * What a client sends: bytes into whole commands. Those that arrive while one is in flight wait in conn.in and are
+ * taken in order. How much is read is what may be held (budget.h): before the login a login's packet, of a large
+ * command what was taken for it, of later commands a little.
  */
 #include "session/session.h"
 
@@ -17,7 +17,8 @@ enum { LOGIN_MAX = 65536,      /* bytes of a login's packet */
        PIPELINE_MAX = 1 << 20, /* bytes of later commands read ahead while one is in flight */
        ANSWERS_MAX = 1 << 18,  /* bytes of answers that the client has not taken yet */
        HOLDER_MB_US = 1000000, /* what a command may take to arrive, a megabyte, while others wait for its memory */
-       TICK_US = 100000 };     /* between two looks of those who wait */
+       TICK_US = 100000,       /* between two looks of those who wait */
+       LOOK_US = 1000000 };    /* ... whether anybody waits for who has held for long */
 
 static void on_client_readable(struct conn *c);
 static void on_client_drained(struct conn *c);
@@ -178,6 +179,30 @@ void input_waits_no_more(struct session *s)
 	TAILQ_REMOVE(&s->pw->wait_memory, s, memory_link);
 }
 
+/* While others wait, who holds memory for a command must get on with it. */
+static int64_t must_be_here(const struct session *s)
+{
+	return s->input_since + (int64_t)s->pw->cluster.config->login_timeout_ms * 1000 +
+	       (int64_t)(s->input_held >> 20) * HOLDER_MB_US;
+}
+
+static bool holds(const struct session *s)
+{
+	return s->input_held > 0 && s->step == SESSION_IDLE && s->discarded == NULL && s->waits_memory_since == 0;
+}
+
+bool input_dawdles(const struct session *s, int64_t now)
+{
+	return holds(s) && budget_somebody_waits() && now >= must_be_here(s);
+}
+
+int64_t input_due(const struct session *s, int64_t now)
+{
+	if (!holds(s))
+		return INT64_MAX;
+	return now < must_be_here(s) ? must_be_here(s) : now + LOOK_US;
+}
+
 /* The command that data begins is not all here. Is there memory for the rest? Its size is known when it is one packet;
  * of several, it may be the largest. */
 static void expect_more(struct session *s, struct slice data)
@@ -194,6 +219,7 @@ static void expect_more(struct session *s, struct slice data)
 		return;
 	}
 	s->input_since = topology_now_us();
+	idle_look_at(s->pw, input_due(s, s->input_since));
 }
 
 /* How much may be read now. */
@@ -256,16 +282,6 @@ void input_look_for_memory(struct proxy_worker *pw, int64_t now)
 	}
 	if (!TAILQ_EMPTY(&pw->wait_memory))
 		idle_look_at(pw, now + TICK_US);
-}
-
-/* While others wait, who holds memory for a command must get on with it. */
-bool input_dawdles(const struct session *s, int64_t now)
-{
-	int64_t limit = (int64_t)s->pw->cluster.config->login_timeout_ms * 1000 +
-			(int64_t)(s->input_held >> 20) * HOLDER_MB_US;
-
-	return s->input_held > 0 && s->step == SESSION_IDLE && s->conn.in.len > 0 && budget_somebody_waits() &&
-	       now - s->input_since > limit;
 }
 
 /* There is no memory for what came: of this client alone. */

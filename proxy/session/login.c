@@ -17,11 +17,10 @@ enum { LOOK_AGAIN_MS = 1500, /* for accounts that are read again; a server that 
        CHANGE_USER_MAX = 65536 };
 
 /* Who a session is that asks to be another user. When that fails it goes on as before, but anew: its transaction, state
- * and statements are gone, as at a server. */
+ * and statements are gone, as at a server, and its character set is the server's own. */
 struct former {
 	struct identity *identity; /* NULL while it is the session's own still */
 	char *schema;
-	uint16_t collation;
 };
 
 /* What we offer: what the primary can, less what is not there yet (TLS, compression, LOCAL INFILE, bulk, progress). */
@@ -106,14 +105,19 @@ void login_forget(struct session *s)
 /* COM_CHANGE_USER has failed. */
 static void stay(struct session *s)
 {
+	struct cluster *cluster = &s->pw->cluster;
+	const struct topology *t = cluster->topology;
 	struct former *f = s->former;
+	struct identity *old = f->identity != NULL ? f->identity : s->identity;
 
-	if (f->identity != NULL) {
-		identity_put(&s->pw->cluster, &s->identity);
-		s->identity = f->identity;
-		f->identity = NULL;
-	}
-	s->collation = f->collation;
+	if (t != NULL && t->collation != 0)
+		s->collation = t->collation;
+	if (f->identity != NULL)
+		identity_put(cluster, &s->identity);
+	f->identity = NULL;
+	s->identity = identity_get(cluster, slice_str(old->user), old->has_password ? old->stage1 : NULL, old->caps,
+				   old->xcaps, s->collation);
+	identity_put(cluster, &old);
 	s->failed_changes++;
 	track_reset(s);
 	idle_logged_in(s);
@@ -352,7 +356,7 @@ static void name_login(struct session *s, const struct login *l)
 {
 	free(s->login_name);
 	free(s->login_schema);
-	s->login_collation = l->collation != 0 || s->former == NULL ? l->collation : s->former->collation;
+	s->login_collation = l->collation != 0 || s->former == NULL ? l->collation : s->collation;
 	s->login_name = xstrndup((const char *)l->user.p, l->user.n);
 	s->login_schema = xstrndup((const char *)l->db.p, l->db.n);
 }
@@ -406,7 +410,6 @@ static void remember_former(struct session *s)
 	struct former *f = xcalloc(1, sizeof *f);
 
 	f->schema = s->want.schema != NULL ? xstrdup(s->want.schema) : NULL;
-	f->collation = s->collation;
 	s->former = f;
 }
 

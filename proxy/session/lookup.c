@@ -117,8 +117,8 @@ bool lookup_try(struct session *s)
 	const char *why = NULL;
 	bool known;
 
-	if (config->mode == MODE_SPLIT || pw->nwatch == 0 || c->request.len > LOOKUP_MAX || c->want.target != TARGET_REPLICA ||
-	    c->stmt->scope == SQL_SCOPE_NONE || c->code == COM_STMT_PREPARE)
+	if (config->mode == MODE_SPLIT || pw->nwatch == 0 || c->want.target != TARGET_REPLICA ||
+	    c->request.len > LOOKUP_MAX || c->stmt->scope == SQL_SCOPE_NONE || c->code == COM_STMT_PREPARE)
 		return false;
 	known = catalog != NULL && rights_of(s) != NULL;
 	if (c->stmt->hint != SQL_HINT_NONE || (c->stmt->flags & SQLF_MULTI) || s->pinned || !known) {

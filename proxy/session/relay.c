@@ -464,6 +464,8 @@ static ssize_t take_packet(struct outgoing *o, struct backend *b, uint8_t *p, si
 	case RESULT_ERR:
 		c->failed = true;
 		take_error(c, payload);
+		if (c->bytes == 0 && o->n == 0 && o->run == NULL) /* perhaps no answer, but a server's last words */
+			p[3] = (uint8_t)(c->seq - c->shift);
 		if (!c->forwarded && o->n == 0 && o->run == NULL && c->retryable && !error_is_final(c->sync_error.code))
 			return TAKE_RETRY;
 		if (!c->forwarded && o->n == 0 && o->run == NULL && primary_became_read_only(s))

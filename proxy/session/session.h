@@ -299,6 +299,7 @@ void input_command_ended(struct session *s);
 void input_waits_no_more(struct session *s);
 void input_look_for_memory(struct proxy_worker *pw, int64_t now);
 bool input_dawdles(const struct session *s, int64_t now); /* it holds what others wait for, and does not get on */
+int64_t input_due(const struct session *s, int64_t now);  /* when to ask that next */
 
 /* idle.c: times are monotonic microseconds */
 void idle_init(struct proxy_worker *pw);

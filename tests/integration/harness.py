@@ -346,13 +346,15 @@ class Proxy:
 
 class Relay:
     """A TCP relay before a server, to misbehave as a network does: hold() bytes, cut() connections, refuse() new ones,
-    and with reset_after = N the next answer ends after N bytes with a reset.
+    with reset_after = N the next answer ends after N bytes with a reset, with instead = (text, bytes) the answer to
+    what has that text is these bytes, and the end.
     Put relay.address into the proxy's configuration in place of the server's."""
 
     def __init__(self, port):
         self.target, self.pairs, self.lock = port, [], threading.Lock()
         self.flowing, self.answering, self.refusing = threading.Event(), threading.Event(), False
         self.answering.set()
+        self.instead = None
         self.reset_after, self.dying, self.left = None, set(), threading.Event()
         self.flowing.set()
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -389,6 +391,10 @@ class Relay:
                     break
                 if answers and self.reset_after is not None:
                     return self._reset(a, b, data)
+                if not answers and self.instead is not None and self.instead[0] in data:
+                    a.sendall(self.instead[1])
+                    self.instead = None
+                    break
                 b.sendall(data)
         except (OSError, ValueError):
             pass
