@@ -40,6 +40,8 @@ struct observation {
 	unsigned max_connections, lower_case_table_names;
 	uint64_t max_allowed_packet;
 	char version[64];
+	char filter[80];        /* what its replication leaves out, as "option = value"; "": nothing */
+	char binlog_filter[80]; /* what its binary log leaves out */
 	struct gtid_pos slave, binlog; /* @@gtid_slave_pos, @@gtid_binlog_pos */
 	struct known known;
 };
