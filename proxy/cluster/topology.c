@@ -98,6 +98,8 @@ bool topology_readable(const struct topology *t, unsigned i, int64_t now_us)
 		return false;
 	if (atomic_load_explicit(&v->server->failed, memory_order_acquire) != 0)
 		return false;
+	if (v->partial)
+		return false;
 	int64_t fresh = atomic_load_explicit(&v->server->fresh_us, memory_order_acquire);
 	int64_t as_of = t->primary < 0 && t->last_sample_us != 0 ? t->last_sample_us : now_us;
 	return fresh != 0 && as_of - fresh < t->max_replica_lag_us;

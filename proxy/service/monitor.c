@@ -130,7 +130,8 @@ int monitor_connect(struct monitor *m, struct link *l, const struct addr *addres
 static bool is_bad_news(const char *kind)
 {
 	static const char *const words[] = {"down",       "no_primary", "two_primaries", "failed",
-					    "incomplete", "rewound",    "diverged",   "foreign"};
+					    "incomplete", "rewound",    "diverged",   "foreign",
+					    "filtered"};
 
 	for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
 		if (strstr(kind, words[i]) != NULL)
@@ -224,6 +225,12 @@ static unsigned usable_connections(const struct watch *w)
 	return all > reserve ? all - reserve : 1;
 }
 
+/* What keeps a replica from having everything; "": nothing. */
+static const char *partial_by(const struct monitor *m, const struct watch *w)
+{
+	return w->seen.filter[0] != 0 || m->primary == NULL ? w->seen.filter : m->primary->seen.binlog_filter;
+}
+
 static const char *why_of(const struct monitor *m, const struct watch *w)
 {
 	if (!w->checked)
@@ -234,6 +241,8 @@ static const char *why_of(const struct monitor *m, const struct watch *w)
 		return "it replicates from a server of another group";
 	if (w->role == ROLE_UNKNOWN)
 		return m->primary_up ? "writable, but another server is the primary" : "neither writable nor a replica";
+	if (w->role == ROLE_REPLICA && partial_by(m, w)[0] != 0)
+		return w->seen.filter[0] != 0 ? "its replication is filtered" : "the primary's binary log is filtered";
 	if (w->role == ROLE_REPLICA && w->diverged)
 		return "ahead of the primary, which lost transactions: rebuild it";
 	if (w->role == ROLE_REPLICA && !w->fresh)
@@ -246,6 +255,7 @@ static void fill_view(const struct monitor *m, const struct watch *w, struct ser
 	v->server = server_ref(w->server);
 	v->role = w->role;
 	v->state = w->up ? SERVER_UP : SERVER_DOWN;
+	v->partial = w->role == ROLE_REPLICA && partial_by(m, w)[0] != 0;
 	v->drained = w->drained;
 	v->weight = w->config.weight;
 	v->max_connections = usable_connections(w);

@@ -42,6 +42,8 @@ struct observation {
 	unsigned wait_timeout, interactive_timeout, max_prepared_stmt_count;
 	uint64_t max_allowed_packet;
 	char version[64];
+	char filter[80];        /* what its replication leaves out, as "option = value"; "": nothing */
+	char binlog_filter[80]; /* what its binary log leaves out */
 	struct gtid_pos slave, binlog; /* @@gtid_slave_pos, @@gtid_binlog_pos */
 	struct known known;
 };

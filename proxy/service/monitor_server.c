@@ -104,6 +104,49 @@ static bool is_another_groups(const struct config *group, const char *host, cons
 	return false;
 }
 
+/* Keeps the first filter that is set. */
+static void note_filter(char *out, size_t cap, const char *name, const char *value)
+{
+	if (out[0] == 0 && value[0] != 0)
+		snprintf(out, cap, "%s = %s", name, value);
+}
+
+/* Every column of a replica's status that is called Replicate_.. is a filter. */
+static void note_filters(MYSQL_RES *res, MYSQL_ROW row, struct observation *o)
+{
+	MYSQL_FIELD *fields = mysql_fetch_fields(res);
+
+	for (unsigned i = 0; i < mysql_num_fields(res); i++)
+		if (strncasecmp(fields[i].name, "Replicate_", 10) == 0)
+			note_filter(o->filter, sizeof o->filter, fields[i].name, field(row, i));
+}
+
+/* Other ways to leave events out, and what the binary log leaves out. Denied: as if there were none. */
+static int ask_filters(struct link *l, unsigned timeout_ms, struct observation *o)
+{
+	MYSQL_RES *res = link_ask(l, "SELECT @@slave_skip_errors, @@replicate_events_marked_for_skip", timeout_ms);
+	MYSQL_ROW row;
+
+	if (res != NULL && (row = mysql_fetch_row(res)) != NULL && o->replicates) {
+		if (is_on(field(row, 0)))
+			note_filter(o->filter, sizeof o->filter, "slave_skip_errors", field(row, 0));
+		if (strcasecmp(field(row, 1), "REPLICATE") != 0)
+			note_filter(o->filter, sizeof o->filter, "replicate_events_marked_for_skip", field(row, 1));
+	}
+	mysql_free_result(res);
+	if (l->my == NULL)
+		return -1;
+	res = link_ask(l, "SHOW MASTER STATUS", timeout_ms);
+	while (res != NULL && (row = mysql_fetch_row(res)) != NULL) {
+		note_filter(o->binlog_filter, sizeof o->binlog_filter, "binlog_do_db",
+			    named_field(res, row, "Binlog_Do_DB"));
+		note_filter(o->binlog_filter, sizeof o->binlog_filter, "binlog_ignore_db",
+			    named_field(res, row, "Binlog_Ignore_DB"));
+	}
+	mysql_free_result(res);
+	return l->my != NULL ? 0 : -1;
+}
+
 /* With several masters, replication runs when each does. Denied: the role comes from read_only alone. */
 static int ask_replication(struct link *l, const struct config *group, unsigned timeout_ms, struct observation *o)
 {
@@ -112,6 +155,7 @@ static int ask_replication(struct link *l, const struct config *group, unsigned 
 
 	o->replicates = false;
 	o->io_running = o->sql_running = o->foreign = false;
+	o->filter[0] = o->binlog_filter[0] = 0;
 	if (res == NULL)
 		return l->my != NULL ? 0 : -1;
 	while ((row = mysql_fetch_row(res)) != NULL) {
@@ -120,6 +164,7 @@ static int ask_replication(struct link *l, const struct config *group, unsigned 
 		o->io_running = io && (o->io_running || !o->replicates);
 		o->sql_running = sql && (o->sql_running || !o->replicates);
 		o->replicates = true;
+		note_filters(res, row, o);
 		o->foreign |= is_another_groups(group, named_field(res, row, "Master_Host"),
 						named_field(res, row, "Master_Port"));
 	}
@@ -144,7 +189,7 @@ static enum verdict ask_as(struct watch *w, struct link *l, const struct config 
 		if (l->my == NULL && monitor_connect(w->m, l, &w->config.address) != 0)
 			return verdict_of(l);
 		if (ask_basics(l, timeout_ms, o) == 0 && ask_positions(l, timeout_ms, o) == 0 &&
-		    ask_replication(l, group, timeout_ms, o) == 0)
+		    ask_replication(l, group, timeout_ms, o) == 0 && ask_filters(l, timeout_ms, o) == 0)
 			return CHECK_GOOD;
 		if (l->late)
 			break; /* it hangs; a second wait would only double the delay */
@@ -176,6 +221,23 @@ static void settle_failed(struct watch *w, unsigned failed)
 	}
 }
 
+/* Says when a server begins or ends to leave something out (locked). */
+static void tell_filters(struct watch *w, const struct observation *o)
+{
+	if (strcmp(o->filter, w->seen.filter) != 0 && o->filter[0] != 0)
+		monitor_event(w->m, "replica_filtered", w->config.name,
+			      "its replication leaves something out (%s): no reads", o->filter);
+	else if (strcmp(o->filter, w->seen.filter) != 0)
+		monitor_event(w->m, "replica_unfiltered", w->config.name,
+			      "its filters are gone; what they left out is still missing until it is rebuilt");
+	if (strcmp(o->binlog_filter, w->seen.binlog_filter) != 0 && o->binlog_filter[0] != 0)
+		monitor_event(w->m, "binlog_filtered", w->config.name,
+			      "its binary log leaves something out (%s): no replica of it gets reads",
+			      o->binlog_filter);
+	else if (strcmp(o->binlog_filter, w->seen.binlog_filter) != 0)
+		monitor_event(w->m, "binlog_unfiltered", w->config.name, "its binary log is whole");
+}
+
 static void take_good(struct watch *w, const struct observation *o, unsigned failed)
 {
 	bool rebuilt = w->seen_once && !gtid_pos_covers_pos(&o->slave, &w->seen.slave);
@@ -183,6 +245,7 @@ static void take_good(struct watch *w, const struct observation *o, unsigned fai
 	if (o->foreign && !w->seen.foreign)
 		monitor_event(w->m, "foreign_source", w->config.name,
 			      "it replicates from a server of another group of this configuration: not used");
+	tell_filters(w, o);
 	w->seen = *o;
 	if (rebuilt) {
 		monitor_event(w->m, "position_reset", w->config.name, "its GTID position went backwards");

@@ -264,7 +264,7 @@ def test_the_catalog_knows_what_texts_do_not_show(lab):
         wanted = int(m.ask("request"))
         wait_until(lambda: any(line.startswith("catalog") and int(line.split()[1]) >= wanted for line in list(m.lines)))
         for name, want in {"parent": "0 1 0", "child": "0 0 0", "plain": "0 0 0", "audit": "0 1 0", "v": "1 1 0",
-                           "pure": "0 0 1", "PURE": "0 0 1", "looks": "0 0 1", "asks": "0 0 0", "silent": "0 0 0"}.items():
+                           "pure": "0 0 1", "PURE": "0 0 1", "looks": "0 0 1", "asks": "0 0 0", "silent": "0 0 1"}.items():
             assert m.ask("object", "cat", name) == want, name
         assert " hidden=1 " in m.ask("rule", "0") and " hidden=0 " in m.ask("rule", "1")
         lab.primary.sql("DROP DATABASE cat", "REVOKE TRIGGER ON *.* FROM monitor")
@@ -276,6 +276,104 @@ def test_the_catalog_knows_what_texts_do_not_show(lab):
         m.ask("request")
         wait_until(lambda: m.events("catalog_complete"))
         assert " hidden=0 " in m.ask("rule", "0")
+
+
+W, V, K, T, D, N, X, ALL = 1, 2, 4, 8, 16, 32, 64, 255  # sql/effect.h
+
+
+def test_effects_are_read_from_texts_as_the_server_stores_them(lab):
+    lab.primary.sql("CREATE DATABASE eff", "CREATE TABLE eff.t (a INT)", "CREATE TABLE eff.t2 (a INT)", "CREATE SEQUENCE eff.s",
+                    "CREATE TABLE eff.mem (a INT) ENGINE=MEMORY",
+                    "CREATE TABLE eff.virt (a INT, b INT AS (@x := a))", "CREATE TABLE eff.plain (a INT, b INT AS (a + 1) STORED, "
+                    "c VARCHAR(9) DEFAULT 'f(x)')",
+                    "CREATE TABLE eff.seqd (a INT, b INT DEFAULT NEXTVAL(eff.s), c CHAR(36) DEFAULT UUID())",
+                    "CREATE FUNCTION eff.pure(a INT) RETURNS INT RETURN a + 1",
+                    "CREATE FUNCTION eff.bs() RETURNS VARCHAR(50) RETURN CONCAT('a\\\\', 'INSERT INTO', eff.pure(1))",
+                    "CREATE FUNCTION eff.writes() RETURNS INT BEGIN INSERT INTO t (a) VALUES (1); RETURN 1; END",
+                    "CREATE FUNCTION eff.calls() RETURNS INT RETURN writes()",
+                    "CREATE FUNCTION eff.looks() RETURNS INT RETURN (SELECT COUNT(*) FROM vlook)",
+                    "CREATE VIEW eff.vlook AS SELECT eff.pure(a) AS p, 'it''s \\\\' AS q, NOW() AS n FROM eff.t",
+                    "CREATE VIEW eff.vwrite AS SELECT eff.calls() AS c FROM eff.t",
+                    "CREATE VIEW eff.vover AS SELECT * FROM eff.vwrite",
+                    "CREATE VIEW eff.vsess AS SELECT LAST_INSERT_ID() AS l, GET_LOCK('x', 0) AS g",
+                    "CREATE TRIGGER eff.tg BEFORE INSERT ON eff.t2 FOR EACH ROW BEGIN SET @s = 'x\\\\'; "
+                    "CREATE TEMPORARY TABLE IF NOT EXISTS x (a INT); END",
+                    "CREATE PROCEDURE eff.p(x INT, OUT y INT) BEGIN SET y = x; INSERT INTO t2 VALUES (1); END",
+                    "CREATE PROCEDURE eff.q() BEGIN SET sql_mode = ''; COMMIT; END",
+                    "CREATE PROCEDURE eff.dyn() EXECUTE IMMEDIATE 'SELECT 1'",
+                    "SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'",
+                    "CREATE FUNCTION eff.quotes() RETURNS VARCHAR(50) RETURN 'a\\'",
+                    "CREATE TRIGGER eff.tq BEFORE INSERT ON eff.plain FOR EACH ROW SET @b = 'a\\'",
+                    "SET sql_mode = ORACLE", "CREATE PACKAGE eff.pkg AS FUNCTION f RETURN INT; END",
+                    "CREATE PROCEDURE eff.ora AS BEGIN sql_mode := ''; END")
+    unseen = {n: (ALL, ALL, ALL, ALL) for n in ("vlook", "vwrite", "vover", "vsess")}
+    seen = {"t": (0, 0, ALL, ALL), "s": (D, 0, ALL, ALL), "mem": (D, 0, ALL, ALL), "virt": (K | D, K | D, ALL, ALL),
+            "plain": (0, K | D, ALL, ALL), "seqd": (0, W | D | N, ALL, ALL), "pure": (0, 0, 0, ALL), "bs": (0, 0, 0, ALL),
+            "writes": (0, 0, W, ALL), "calls": (0, 0, W, ALL), "t2": (0, W | T | K | D, ALL, ALL),
+            "p": (0, 0, ALL, W | T | K | D), "q": (0, 0, ALL, V | X), "dyn": (0, 0, ALL, ALL), "quotes": (0, 0, 0, ALL),
+            "ora": (0, 0, ALL, ALL)}
+    views = {"vlook": (N, N, ALL, ALL), "vwrite": (W, W, ALL, ALL), "vover": (W, W, ALL, ALL),
+             "vsess": (K | D, K | D, ALL, ALL), "looks": (0, 0, N, ALL)}
+
+    def check(m, want):
+        wanted = int(m.ask("request"))
+        wait_until(lambda: any(line.startswith("catalog") and int(line.split()[1]) >= wanted for line in list(m.lines)))
+        got = {n: tuple(map(int, m.ask("effects", "eff", n).split())) for n in want}
+        assert got == want, {n: (got[n], want[n]) for n in want if got[n] != want[n]}
+
+    with Monitor(lab) as m:
+        m.wait_ready()
+        check(m, dict(seen, **unseen, looks=(0, 0, ALL, ALL)))
+        assert "and 3 more may not be seen" in m.events("views_unseen")[0], m.events("views_unseen")
+        lab.primary.sql("GRANT SELECT ON eff.* TO monitor")
+        check(m, dict(seen, **views))
+        wait_until(lambda: m.events("views_seen"))
+        lab.primary.sql("REVOKE SELECT ON eff.* FROM monitor")
+        check(m, unseen)
+        # what an administrator gives who does not want to show rows
+        lab.primary.sql("CREATE VIEW mysql.sidetrack_views AS SELECT TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION FROM "
+                        "information_schema.VIEWS")
+        check(m, dict(seen, **views))
+        lab.primary.sql("DROP VIEW mysql.sidetrack_views", "DROP DATABASE eff")
+
+
+def test_columns_that_change_by_themselves_keep_a_table_out_of_the_cache(lab):
+    with Monitor(lab) as m:
+        m.wait_ready()
+        for column, good in [("c INT AS (id + 1)", True), ("c DATETIME AS (NOW())", False), ("c BIGINT AS (CONNECTION_ID())", False),
+                             ("c VARCHAR(99) AS (CONCAT(name, @v))", False), ("c DATETIME AS (NOW()) STORED", None),
+                             ("c DATETIME DEFAULT NOW()", True), ("c VARCHAR(99) AS (UPPER(name))", True),
+                             ("c VARCHAR(99) AS (USER())", False)]:
+            if good is None:
+                continue  # the server refuses it
+            lab.primary.sql("ALTER TABLE app.members ADD " + column)
+            wanted = int(m.ask("request"))
+            wait_until(lambda: any(line.startswith("catalog") and int(line.split()[1]) >= wanted for line in list(m.lines)))
+            assert m.ask("rule", "1").endswith(" why=" + ("" if good else "the column c changes by itself")), column
+            lab.primary.sql("ALTER TABLE app.members DROP c")
+
+
+def test_a_replica_that_leaves_something_out_gets_no_reads(lab):
+    replica = lab.replicas[0]
+    with Monitor(lab) as m:
+        m.wait_ready()
+        for option, value, none in [("replicate_ignore_table", "app.members", ""), ("replicate_wild_do_table", "app.%", ""),
+                                    ("replicate_do_db", "app", ""), ("replicate_rewrite_db", "a->b", ""),
+                                    ("replicate_events_marked_for_skip", "FILTER_ON_SLAVE", "REPLICATE")]:
+            told, back = len(m.events("replica_filtered replica1")), len(m.events("replica_unfiltered replica1"))
+            replica.sql("STOP SLAVE", "SET GLOBAL %s = '%s'" % (option, value), "START SLAVE")
+            wait_until(lambda: len(m.events("replica_filtered replica1")) > told, option)
+            assert option in m.events("replica_filtered replica1")[-1].lower()
+            assert not m.readable(replica) and m.readable(lab.replicas[1])
+            replica.sql("STOP SLAVE", "SET GLOBAL %s = '%s'" % (option, none), "START SLAVE")
+            wait_until(lambda: len(m.events("replica_unfiltered replica1")) > back, option)
+            wait_until(lambda: m.readable(replica), option)
+        told = len(m.events("replica_filtered replica1"))
+        replica.sql("STOP SLAVE", "CHANGE MASTER TO IGNORE_DOMAIN_IDS = (7)", "START SLAVE")
+        wait_until(lambda: len(m.events("replica_filtered replica1")) > told)
+        assert not m.readable(replica)
+        replica.sql("STOP SLAVE", "CHANGE MASTER TO IGNORE_DOMAIN_IDS = ()", "START SLAVE")
+        wait_until(lambda: m.readable(replica))
 
 
 def test_an_account_without_privileges_proves_freshness_all_the_same(lab):

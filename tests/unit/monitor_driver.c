@@ -192,6 +192,16 @@ static void cmd_object(char *rest)
 	       !(catalog_routine(now.catalog, db, name, true) & EFFECT_PRIMARY));
 }
 
+/* effects DB NAME: of reading, of writing, of a function, of a procedure */
+static void cmd_effects(char *rest)
+{
+	struct slice db = slice_str(word(&rest)), name = slice_str(word(&rest));
+	uint64_t table = freshness_table(db, name, false);
+
+	printf("done %u %u %u %u", catalog_read(now.catalog, table), catalog_write(now.catalog, table),
+	       catalog_routine(now.catalog, db, name, true), catalog_routine(now.catalog, db, name, false));
+}
+
 static void cmd_rule(char *rest)
 {
 	const struct catalog_rule *r = &now.catalog->rules[atoi(word(&rest))];
@@ -222,7 +232,7 @@ static const struct {
 	{"failed", true, cmd_failed},	 {"wrote", true, cmd_wrote},	  {"covered", true, cmd_covered},
 	{"request", false, cmd_request}, {"poke-accounts", false, cmd_poke_accounts},
 	{"account", true, cmd_account},	 {"object", true, cmd_object},	  {"rule", true, cmd_rule},
-	{"unknown", true, cmd_unknown},	 {"stop", true, cmd_stop},
+	{"unknown", true, cmd_unknown},	 {"effects", true, cmd_effects}, {"stop", true, cmd_stop},
 };
 
 static void obey(char *line)
