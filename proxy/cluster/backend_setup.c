@@ -176,7 +176,8 @@ static void not_as_born(struct backend *b)
 		return;
 	}
 	pool_forget_born(p);
-	if (p->changed_us == 0 || now - p->changed_us > CHANGED_US)
+	bool news = b->epoch == p->born_epoch; /* else the epoch tells of it already */
+	if (news && (p->changed_us == 0 || now - p->changed_us > CHANGED_US))
 		atomic_fetch_add_explicit(p->cluster->epoch, 1, memory_order_acq_rel);
 	p->changed_us = now;
 	log_info("server %s: new connections of '%s' have other defaults than before", p->server->name,
@@ -240,10 +241,13 @@ static bool fingerprint_told(struct backend *b)
 
 	if (p->mark[0] == '\0')
 		memcpy(p->mark, b->setup->mark, sizeof p->mark);
-	if (memcmp(p->mark, b->setup->mark, sizeof p->mark) == 0)
-		return true;
-	not_as_born(b);
-	return false;
+	if (memcmp(p->mark, b->setup->mark, sizeof p->mark) != 0) {
+		not_as_born(b);
+		return false;
+	}
+	if (b->epoch > p->born_epoch)
+		p->born_epoch = b->epoch;
+	return true;
 }
 
 static void swap(struct defaults **to, struct defaults *from)

@@ -42,10 +42,13 @@ void dispatch_statement(struct session *s)
 	c->expiry_ms = -1;
 	effects_ddl_begins(c);
 	c->want = route_wants(c->stmt, &facts, effects_catalog(s));
-	if (c->want.target == TARGET_REPLICA && !knows_defaults(s))
+	if (c->want.target == TARGET_REPLICA && !knows_defaults(s)) {
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_STATE_UNKNOWN};
-	else if (s->base == NULL && s->identity->base != NULL)
+		if (s->home != NULL) /* it will not take another */
+			pool_settle(&s->pw->cluster, s->identity);
+	} else if (s->base == NULL && s->identity->base != NULL) {
 		track_base(s, s->identity->base);
+	}
 	/* The session's state is in a connection of the primary's already: one more transaction goes there too. */
 	if (c->stmt->kind == SQL_BEGIN_RO && s->home != NULL && (!s->linger || s->insert_id_dirty))
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};
