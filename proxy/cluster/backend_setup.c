@@ -8,16 +8,19 @@
 #include "base/mem.h"
 #include "mysql/reply.h"
 
-enum { PARTS = 10, VALUES_AT_LEAST = 20,
-       CHANGED_US = 1000000 /* what a pool finds changed begins a new epoch this often at most */ };
+enum {
+	PARTS = 10,
+	VALUES_AT_LEAST = 20,
+	CHANGED_US = 1000000 /* what a pool finds changed begins a new epoch this often at most */
+};
 
 enum part { PART_TRACK, PART_RESET, PART_VALUES, PART_FINGERPRINT, PART_GROUND };
 
 struct setup {
-	struct result result;      /* of the part that is being answered */
+	struct result result; /* of the part that is being answered */
 	enum part parts[PARTS];
 	unsigned n, at;
-	struct defaults *values;   /* what PART_VALUES has told so far */
+	struct defaults *values; /* what PART_VALUES has told so far */
 	char mark[33];
 };
 
@@ -154,8 +157,9 @@ static void malformed(struct backend *b)
 
 static void refused(struct backend *b, enum part part, struct slice payload)
 {
-	static const char *const why[] = {"refused session tracking", "could not be reset", "does not tell its defaults",
-					  "does not tell its defaults", "does not take the primary's defaults"};
+	static const char *const why[] = {"refused session tracking", "could not be reset",
+					  "does not tell its defaults", "does not tell its defaults",
+					  "does not take the primary's defaults"};
 	struct err_packet e;
 
 	if (err_parse(payload, &e) < 0)

@@ -11,13 +11,13 @@
 #include "mysql/defaults.h"
 #include "service/monitor_parts.h"
 
-/* The order is that of observation.fixed. What comes first is asked by itself: SYSTEM is a name for different zones, and
+/* The order is that of observation.fixed. What comes first is asked by itself: SYSTEM is a name for different zones,
+ * and
  * @@system_time_zone is only what the zone was called when the server started. */
 static const char *const fixed[FIXED] = {
-	"system_time_zone",         "lower_case_table_names",    "max_allowed_packet",
-	"character_set_system",     "ft_boolean_syntax",         "ft_max_word_len",
-	"ft_min_word_len",          "ft_query_expansion_limit",  "ft_stopword_file",
-	"innodb_ft_max_token_size", "innodb_ft_min_token_size",  "innodb_ft_server_stopword_table",
+	"system_time_zone",  "lower_case_table_names",   "max_allowed_packet",       "character_set_system",
+	"ft_boolean_syntax", "ft_max_word_len",          "ft_min_word_len",          "ft_query_expansion_limit",
+	"ft_stopword_file",  "innodb_ft_max_token_size", "innodb_ft_min_token_size", "innodb_ft_server_stopword_table",
 };
 
 /* Some moments by its clock: of now and then, of winter and summer. */
@@ -41,9 +41,10 @@ static char *make_question(struct link *l, unsigned timeout_ms)
 	struct buf sql = {0}, ask = {0};
 	MYSQL_ROW row;
 
-	buf_put_str(&sql, "SELECT VARIABLE_NAME FROM information_schema.SYSTEM_VARIABLES WHERE VARIABLE_SCOPE='SESSION' "
-			  "AND READ_ONLY='NO' AND LEFT(VARIABLE_NAME,6)<>'wsrep_' AND VARIABLE_NAME NOT IN "
-			  "(" DEFAULTS_LEFT_OUT ") OR VARIABLE_NAME IN ('init_connect',");
+	buf_put_str(&sql,
+		    "SELECT VARIABLE_NAME FROM information_schema.SYSTEM_VARIABLES WHERE VARIABLE_SCOPE='SESSION' "
+		    "AND READ_ONLY='NO' AND LEFT(VARIABLE_NAME,6)<>'wsrep_' AND VARIABLE_NAME NOT IN "
+		    "(" DEFAULTS_LEFT_OUT ") OR VARIABLE_NAME IN ('init_connect',");
 	put_fixed(&sql);
 	buf_put_str(&sql, ") ORDER BY 1 LIMIT 100000");
 	buf_put_u8(&sql, 0);
@@ -153,7 +154,8 @@ void monitor_compare(struct monitor *m)
 				at = k;
 		if (at < FIXED && !w->unlike)
 			monitor_event(m, "replica_differs", w->config.name, "%s is '%s', and '%s' at %s: no reads",
-				      fixed[at], w->seen.fixed[at], m->primary->seen.fixed[at], m->primary->config.name);
+				      fixed[at], w->seen.fixed[at], m->primary->seen.fixed[at],
+				      m->primary->config.name);
 		else if (at == FIXED && w->unlike)
 			monitor_event(m, "replica_alike", w->config.name, "is as %s again", m->primary->config.name);
 		w->unlike = at < FIXED;

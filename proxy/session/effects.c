@@ -82,10 +82,8 @@ bool effects_names_writes(struct session *s, uint64_t *slots, unsigned *n)
 	case SQL_REPLACE:
 	case SQL_UPDATE:
 	case SQL_DELETE:
-	case SQL_LOAD:
-		break;
-	default:
-		return false;
+	case SQL_LOAD: break;
+	default: return false;
 	}
 	for (unsigned i = 0; i < c->stmt->ntables; i++) {
 		if (!c->stmt->tables[i].written)
@@ -123,10 +121,8 @@ bool effects_may_write(const struct command *c)
 	case SQL_DEALLOCATE:
 	case SQL_HANDLER:
 	case SQL_CREATE_TEMP:
-	case SQL_DROP_TEMP:
-		return false;
-	default:
-		return true;
+	case SQL_DROP_TEMP: return false;
+	default: return true;
 	}
 }
 
@@ -163,10 +159,8 @@ bool effects_may_commit(const struct command *c)
 	case SQL_PREPARE:
 	case SQL_DEALLOCATE:
 	case SQL_DO:
-	case SQL_HANDLER:
-		return false;
-	default:
-		return true;
+	case SQL_HANDLER: return false;
+	default: return true;
 	}
 }
 
@@ -189,8 +183,9 @@ static bool has_word(struct slice text, const char *word)
 	return false;
 }
 
-/* May it set a global, a schema's default character set, an account's default role? Words are enough: a false alarm costs
- * new server connections. What procedures and functions do is left to the monitor, which finds it within an interval. */
+/* May it set a global, a schema's default character set, an account's default role? Words are enough: a false alarm
+ * costs new server connections. What procedures and functions do is left to the monitor, which finds it within an
+ * interval. */
 static bool may_renew(const struct command *c)
 {
 	if (!c->is_statement)

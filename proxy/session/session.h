@@ -302,7 +302,7 @@ unsigned track_text_mode(const struct session *s); /* how the server reads this 
 void track_filter(struct slice state, struct buf *out);
 void track_schema(struct session *s, struct backend *b); /* COM_INIT_DB succeeded */
 void track_reset(struct session *s);      /* as after a login */
-/* It is lent a connection that has another base than it: what it has of its own is told against that one from now on. */
+/* It is lent a connection of another base: what it has of its own is told against that one from now on. */
 void track_base(struct session *s, struct defaults *base);
 void track_statement(struct session *s);  /* the statement has ended without error: does it pin? */
 
