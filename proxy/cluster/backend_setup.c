@@ -8,16 +8,19 @@
 #include "base/mem.h"
 #include "mysql/reply.h"
 
-enum { PARTS = 10, VALUES_AT_LEAST = 20,
-       CHANGED_US = 1000000 /* what a pool finds changed begins a new epoch this often at most */ };
+enum {
+	PARTS = 10,
+	VALUES_AT_LEAST = 20,
+	CHANGED_US = 1000000 /* what a pool finds changed begins a new epoch this often at most */
+};
 
 enum part { PART_TRACK, PART_RESET, PART_VALUES, PART_FINGERPRINT, PART_GROUND };
 
 struct setup {
-	struct result result;      /* of the part that is being answered */
+	struct result result; /* of the part that is being answered */
 	enum part parts[PARTS];
 	unsigned n, at;
-	struct defaults *values;   /* what PART_VALUES has told so far */
+	struct defaults *values; /* what PART_VALUES has told so far */
 	char mark[33];
 };
 
@@ -154,8 +157,9 @@ static void malformed(struct backend *b)
 
 static void refused(struct backend *b, enum part part, struct slice payload)
 {
-	static const char *const why[] = {"refused session tracking", "could not be reset", "does not tell its defaults",
-					  "does not tell its defaults", "does not take the primary's defaults"};
+	static const char *const why[] = {"refused session tracking", "could not be reset",
+					  "does not tell its defaults", "does not tell its defaults",
+					  "does not take the primary's defaults"};
 	struct err_packet e;
 
 	if (err_parse(payload, &e) < 0)
@@ -178,7 +182,8 @@ static void not_as_born(struct backend *b)
 		return;
 	}
 	pool_forget_born(p);
-	if (p->changed_us == 0 || now - p->changed_us > CHANGED_US)
+	bool news = b->epoch == p->born_epoch; /* else the epoch tells of it already */
+	if (news && (p->changed_us == 0 || now - p->changed_us > CHANGED_US))
 		atomic_fetch_add_explicit(p->cluster->epoch, 1, memory_order_acq_rel);
 	p->changed_us = now;
 	log_info("server %s: new connections of '%s' have other defaults than before", p->server->name,
@@ -242,10 +247,13 @@ static bool fingerprint_told(struct backend *b)
 
 	if (p->mark[0] == '\0')
 		memcpy(p->mark, b->setup->mark, sizeof p->mark);
-	if (memcmp(p->mark, b->setup->mark, sizeof p->mark) == 0)
-		return true;
-	not_as_born(b);
-	return false;
+	if (memcmp(p->mark, b->setup->mark, sizeof p->mark) != 0) {
+		not_as_born(b);
+		return false;
+	}
+	if (b->epoch > p->born_epoch)
+		p->born_epoch = b->epoch;
+	return true;
 }
 
 static void swap(struct defaults **to, struct defaults *from)

@@ -17,8 +17,8 @@
 
 #include "cluster/backend.h"
 
-/* Starts it: after a login, or with b->tainted set after setup_can_reset said yes, by a reset. Ends in pool_ready, or in
- * backend_fail, or closes the connection, which makes another one for whoever waits. */
+/* Starts it: after a login, or with b->tainted set after setup_can_reset said yes, by a reset. Ends in pool_ready, or
+ * in backend_fail, or closes the connection, which makes another one for whoever waits. */
 void setup_begin(struct backend *b);
 /* A packet in BACKEND_SETUP. */
 void setup_packet(struct backend *b, struct slice payload);

@@ -241,6 +241,18 @@ struct backend *pool_get(struct cluster *c, struct identity *id, unsigned index,
 	return NULL;
 }
 
+void pool_settle(struct cluster *c, struct identity *id)
+{
+	const struct topology *t = c->topology;
+
+	if (identity_settled(c, id) || t == NULL || t->primary < 0)
+		return;
+	struct pool *p = pool_of(c, id, t->views[t->primary].server);
+	if (p->nconnecting == 0 && c->open[p->server->id] < share(p) &&
+	    atomic_load_explicit(&p->server->failed, memory_order_acquire) == 0)
+		backend_connect(p);
+}
+
 void pool_cancel(struct pool_wait *wait)
 {
 	if (wait->pool == NULL)
@@ -468,6 +480,9 @@ void cluster_publish(struct cluster *c, struct topology *t)
 {
 	struct identity *id;
 
+	/* Another primary: what its sessions inherit may be something else. It is known here from now on. */
+	if (c->topology != NULL && c->topology->primary_epoch != t->primary_epoch)
+		atomic_fetch_add_explicit(c->epoch, 1, memory_order_acq_rel);
 	if (c->topology != NULL)
 		topology_unref(c->topology);
 	c->topology = t;

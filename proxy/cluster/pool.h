@@ -79,8 +79,9 @@ struct pool {
 	struct buf fix;                /* the commands that make born the ground */
 	unsigned nfix;
 	bool fix_read_only;            /* made for connections that are */
-	int64_t changed_us;            /* when born was last found to be wrong */
 	uint8_t rights[RIGHTS_DIGEST]; /* its account's, as last told by pool_get */
+	uint64_t born_epoch;           /* in which that was last found to be right */
+	int64_t changed_us;            /* when it was last found to be wrong */
 };
 
 /* One worker's view of the servers. */
@@ -121,6 +122,10 @@ struct pool_wait { /* embedded in whoever waits */
 	/* A connection is the waiter's now, or none could be made (b is NULL). Never from within pool_get. */
 	void (*done)(struct pool_wait *w, struct backend *b, const struct backend_error *error);
 };
+
+/* Makes a connection to the primary that nobody waits for, so that the identity is settled: for who has no use for one.
+ */
+void pool_settle(struct cluster *c, struct identity *id);
 
 /* What of several idle connections is best. */
 struct pool_taste {

@@ -94,7 +94,7 @@ bool topology_readable(const struct topology *t, unsigned i, int64_t now_us)
 {
 	const struct server_view *v = &t->views[i];
 
-	if (v->role != ROLE_REPLICA || v->state != SERVER_UP || v->drained || v->weight == 0)
+	if (v->role != ROLE_REPLICA || v->state != SERVER_UP || v->drained || v->unlike || v->weight == 0)
 		return false;
 	if (atomic_load_explicit(&v->server->failed, memory_order_acquire) != 0)
 		return false;

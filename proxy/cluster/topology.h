@@ -48,6 +48,8 @@ struct server_view { /* one server in a snapshot */
 	enum server_role role;
 	enum server_state state;
 	bool drained;             /* DRAIN: no new statements unless it is the only primary */
+	bool unlike;              /* differs from the primary in what no session can set, but an answer may depend on:
+				   * no reads */
 	unsigned weight;
 	unsigned max_connections; /* configured, or derived from the server's own */
 	uint32_t server_id;
@@ -76,9 +78,9 @@ struct topology {
 struct topology *topology_ref(struct topology *t);
 void topology_unref(struct topology *t); /* any thread */
 
-/* True when views[i] may serve reads now: a replica of everything, up, not drained, weight > 0, not failed, and its
- * newest proof of freshness is less than max_replica_lag old, or was when the primary went: nothing newer can be
- * acknowledged since. now_us is monotonic microseconds. */
+/* True when views[i] may serve reads now: a replica of everything, up, not drained, weight > 0, not unlike the primary,
+ * not failed, and its newest proof of freshness is less than max_replica_lag old, or was when the primary went: nothing
+ * newer can be acknowledged since. now_us is monotonic microseconds. */
 bool topology_readable(const struct topology *t, unsigned i, int64_t now_us);
 
 /* Monotonic microseconds: the clock of fresh_us. */

@@ -129,8 +129,9 @@ bool defaults_same(const struct defaults *a, const struct defaults *b)
 
 static bool is_servers_own(const char *name)
 {
-	static const char *const begin[] = {"binlog_", "log_", "slow_query_log", "sql_log_", "long_query_time",
-					    "min_examined_row_limit", "innodb_tmpdir"};
+	static const char *const begin[] = {
+		"binlog_",      "log_", "slow_query_log", "sql_log_", "long_query_time", "min_examined_row_limit",
+		"innodb_tmpdir"};
 
 	for (unsigned i = 0; i < sizeof begin / sizeof *begin; i++)
 		if (strncmp(name, begin[i], strlen(begin[i])) == 0)

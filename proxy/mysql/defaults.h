@@ -18,9 +18,11 @@
 
 #include "base/slice.h"
 
-enum { DEFAULTS_MAX = 1000,     /* variables of one server */
-       DEFAULTS_VALUE = 16384,  /* bytes of a value */
-       DEFAULTS_DIGEST = 16 };
+enum {
+	DEFAULTS_MAX = 1000,    /* variables of one server */
+	DEFAULTS_VALUE = 16384, /* bytes of a value */
+	DEFAULTS_DIGEST = 16
+};
 
 #define DEFAULTS_LEFT_OUT                                                                                              \
 	"'character_set_database','collation_database','default_master_connection','gtid_domain_id','gtid_seq_no',"    \
@@ -40,16 +42,16 @@ struct default_var {
 struct defaults {
 	unsigned refs;
 	unsigned n;
-	struct default_var *vars;            /* by name, once it is sealed */
-	uint8_t digest[DEFAULTS_DIGEST];     /* of all of it: equal sets have equal digests */
+	struct default_var *vars;        /* by name, once it is sealed */
+	uint8_t digest[DEFAULTS_DIGEST]; /* of all of it: equal sets have equal digests */
 };
 
-struct defaults *defaults_new(void);         /* empty; counted for the caller */
+struct defaults *defaults_new(void);               /* empty; counted for the caller */
 struct defaults *defaults_ref(struct defaults *d); /* NULL stays NULL */
-void defaults_unref(struct defaults **d);    /* nulls it */
+void defaults_unref(struct defaults **d);          /* nulls it */
 /* Adds one row of DEFAULTS_QUERY's answer. Returns 0, or -1 when it cannot be one: no name, or too much. */
 int defaults_add(struct defaults *d, struct slice name, struct slice value);
-void defaults_seal(struct defaults *d);      /* all rows are in */
+void defaults_seal(struct defaults *d); /* all rows are in */
 
 const char *defaults_get(const struct defaults *d, const char *name); /* NULL: not known. Any case. d may be NULL */
 /* Of all of it, for whoever has to tell sessions apart by what they have not set; zeros without d. */

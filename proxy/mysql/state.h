@@ -40,8 +40,8 @@ const char *state_get(const struct state *s, const char *name); /* NULL: as afte
 /* Records what a server was asked for: a variable that is as in `base`, and of which s says nothing, stays out. For
  * statements that nobody told of: ask DEFAULTS_QUERY and learn every row of its answer. */
 void state_learn(struct state *s, const struct defaults *base, struct slice name, struct slice value);
-/* The same state, told against other defaults: variables that `from` and `to` have with different values, and of which s
- * says nothing, are put into s as they are in `from`. */
+/* The same state, told against other defaults: variables that `from` and `to` have with different values, and of which
+ * s says nothing, are put into s as they are in `from`. */
 void state_rebase(struct state *s, const struct defaults *from, const struct defaults *to);
 
 /* What a server connection has where its state says nothing. */

@@ -74,6 +74,13 @@ static void on_catalog(void *arg, struct catalog *c)
 	g->changed(g->arg);
 }
 
+static void on_defaults(void *arg)
+{
+	struct group *g = arg;
+
+	proxy_new_epoch(g->proxy);
+}
+
 static void on_event(void *arg, const char *kind, const char *server, const char *text)
 {
 	(void)arg;
@@ -125,7 +132,7 @@ struct group *group_new(struct worker *const *workers, unsigned n, struct config
 
 void group_watch(struct group *g)
 {
-	struct monitor_sink sink = {g, on_topology, on_accounts, on_catalog, on_event};
+	struct monitor_sink sink = {g, on_topology, on_accounts, on_catalog, on_defaults, on_event};
 
 	g->monitor = monitor_start(g->config, g->freshness, &sink);
 }
@@ -159,7 +166,8 @@ static bool replicas_are_fresh(const struct topology *t)
 
 	for (unsigned i = 0; i < t->n; i++) {
 		const struct server_view *v = &t->views[i];
-		bool serves = v->role == ROLE_REPLICA && v->state == SERVER_UP && !v->drained && v->weight > 0;
+		bool serves = v->role == ROLE_REPLICA && v->state == SERVER_UP && !v->drained && !v->unlike &&
+			      v->weight > 0;
 		if (serves && !topology_readable(t, i, now))
 			return false;
 	}

@@ -131,7 +131,7 @@ static bool is_bad_news(const char *kind)
 {
 	static const char *const words[] = {"down",       "no_primary", "two_primaries", "failed",
 					    "incomplete", "rewound",    "diverged",   "foreign",
-					    "filtered"};
+					    "filtered",   "differs"};
 
 	for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
 		if (strstr(kind, words[i]) != NULL)
@@ -231,7 +231,7 @@ static const char *partial_by(const struct monitor *m, const struct watch *w)
 	return w->seen.filter[0] != 0 || m->primary == NULL ? w->seen.filter : m->primary->seen.binlog_filter;
 }
 
-static const char *why_of(const struct monitor *m, const struct watch *w)
+static const char *why_of(const struct monitor *m, const struct watch *w, char *text, size_t cap)
 {
 	if (!w->checked)
 		return "not checked yet";
@@ -245,6 +245,10 @@ static const char *why_of(const struct monitor *m, const struct watch *w)
 		return w->seen.filter[0] != 0 ? "its replication is filtered" : "the primary's binary log is filtered";
 	if (w->role == ROLE_REPLICA && w->diverged)
 		return "ahead of the primary, which lost transactions: rebuild it";
+	if (w->role == ROLE_REPLICA && w->unlike) {
+		snprintf(text, cap, "differs from the primary in %s", w->unlike_in);
+		return text;
+	}
 	if (w->role == ROLE_REPLICA && !w->fresh)
 		return "not proved to be fresh";
 	return "";
@@ -260,7 +264,9 @@ static void fill_view(const struct monitor *m, const struct watch *w, struct ser
 	v->weight = w->config.weight;
 	v->max_connections = usable_connections(w);
 	v->server_id = w->seen.server_id;
-	snprintf(v->why, sizeof v->why, "%s", why_of(m, w));
+	v->unlike = w->unlike;
+	char text[sizeof v->why];
+	snprintf(v->why, sizeof v->why, "%s", why_of(m, w, text, sizeof text));
 }
 
 /* What clients are greeted with: the primary's, the last primary's while there is none, anyone's before the first. */
@@ -310,6 +316,7 @@ void monitor_publish(struct monitor *m)
 {
 	elect(m);
 	assign_roles(m);
+	monitor_compare(m);
 	struct topology *t = snapshot(m);
 	size_t from = offsetof(struct topology, generation);
 	if (m->published != NULL && memcmp((char *)t + from, (char *)m->published + from, sizeof *t - from) == 0) {
@@ -397,6 +404,7 @@ static void watch_end(struct watch *w)
 	pthread_join(w->waiter, NULL);
 	close(w->cancel_fd);
 	server_unref(w->server);
+	free(w->globals_question);
 	free(w);
 }
 

@@ -22,6 +22,7 @@ struct monitor_sink {
 	void (*topology)(void *arg, struct topology *t);
 	void (*accounts)(void *arg, struct accounts *a);
 	void (*catalog)(void *arg, struct catalog *c);
+	void (*defaults)(void *arg); /* what new sessions inherit has changed at a server */
 	void (*event)(void *arg, const char *kind, const char *server,
 		      const char *text); /* topology and error history */
 };

@@ -18,7 +18,7 @@
 #include "service/monitor.h"
 #include "service/monitor_link.h"
 
-enum { HISTORY = 64, RISE = 2, KNOWN = 64 };
+enum { HISTORY = 64, RISE = 2, KNOWN = 64, FIXED = 12 /* variables that no session can set */ };
 /* Reasons to end a sleep: enum monitor_poke's, and the monitor's own. */
 enum { TURN_SERVERS = 1 << POKE_SERVERS, TURN_ACCOUNTS = 1 << POKE_ACCOUNTS, TURN_CATALOG = 1 << POKE_CATALOG,
        TURN_CHANGED = 1 << (POKE_CATALOG + 1), TURNS = POKE_CATALOG + 2 };
@@ -44,6 +44,9 @@ struct observation {
 	char version[64];
 	char filter[80];        /* what its replication leaves out, as "option = value"; "": nothing */
 	char binlog_filter[80]; /* what its binary log leaves out */
+	char globals[33], schemata[64]; /* fingerprints of what new sessions inherit; "": not known. The schemata's only
+					 * of the primary */
+	char fixed[FIXED][100];         /* monitor_globals.c */
 	struct gtid_pos slave, binlog; /* @@gtid_slave_pos, @@gtid_binlog_pos */
 	struct known known;
 };
@@ -54,6 +57,14 @@ struct watch {
 	struct config_server config;
 	pthread_t checker, waiter;
 	int cancel_fd;     /* readable: stop talking */
+
+	/* the checker's */
+	bool globals_known; /* over this connection */
+	char *globals_question;
+	struct {
+		char globals[33], fixed[FIXED][100];
+	} asked; /* of the last answer */
+
 	atomic_bool gone;  /* left the configuration, or the monitor ends */
 
 	/* under m->lock */
@@ -64,6 +75,8 @@ struct watch {
 	unsigned successes; /* in a row */
 	unsigned failed_seen, failed_checks; /* server->failed when last looked at, and good checks since */
 	bool diverged; /* was ahead of the primary: it has transactions that the primary lost. Until it is rebuilt */
+	bool unlike; /* is not as the primary in what no session can set, in `unlike_in`: no reads */
+	const char *unlike_in;
 	struct gtid_pos at_mark; /* what it had applied when the primary was last asked */
 	unsigned era;      /* rises when the server's position went backwards: older answers are void */
 	enum server_role role;
@@ -131,6 +144,12 @@ void known_add(struct known *k, const char *text); /* a list as @@gtid_binlog_st
 void known_filter(const struct known *k, uint32_t primary_id, const struct gtid_pos *pos, struct gtid_pos *out);
 /* The last own transactions of a server that once was the primary. */
 void own_tail(const struct observation *seen, struct gtid_pos *out);
+
+/* monitor_globals.c */
+/* What new sessions inherit; the schemata's defaults of the primary alone. 0, or -1 when the link was lost. */
+int monitor_ask_globals(struct watch *w, struct link *l, unsigned timeout_ms, bool primary, struct observation *o);
+void monitor_take_globals(struct watch *w, struct observation *o); /* locked: tells the sink when they changed */
+void monitor_compare(struct monitor *m); /* locked: is each replica as the primary? */
 
 /* monitor_server.c: thread body */
 void *monitor_checker(void *watch);

@@ -181,15 +181,20 @@ static enum verdict verdict_of(const struct link *l)
 }
 
 /* A link that somebody killed says nothing about the server: one new connection is tried before it counts. */
-static enum verdict ask_as(struct watch *w, struct link *l, const struct config *group, struct observation *o)
+static enum verdict ask_as(struct watch *w, struct link *l, const struct config *group, bool primary,
+			   struct observation *o)
 {
 	unsigned timeout_ms = (unsigned)group->monitor_timeout_ms;
 
 	for (int tries = l->my != NULL ? 2 : 1; tries > 0; tries--) {
-		if (l->my == NULL && monitor_connect(w->m, l, &w->config.address) != 0)
-			return verdict_of(l);
+		if (l->my == NULL) {
+			w->globals_known = false;
+			if (monitor_connect(w->m, l, &w->config.address) != 0)
+				return verdict_of(l);
+		}
 		if (ask_basics(l, timeout_ms, o) == 0 && ask_positions(l, timeout_ms, o) == 0 &&
-		    ask_replication(l, group, timeout_ms, o) == 0 && ask_filters(l, timeout_ms, o) == 0)
+		    ask_replication(l, group, timeout_ms, o) == 0 && ask_filters(l, timeout_ms, o) == 0 &&
+		    monitor_ask_globals(w, l, timeout_ms, primary, o) == 0)
 			return CHECK_GOOD;
 		if (l->late)
 			break; /* it hangs; a second wait would only double the delay */
@@ -201,8 +206,9 @@ static enum verdict ask(struct watch *w, struct link *l, struct observation *o)
 {
 	pthread_mutex_lock(&w->m->lock);
 	struct config *group = config_ref(w->m->config);
+	bool primary = w->m->primary == w;
 	pthread_mutex_unlock(&w->m->lock);
-	enum verdict verdict = ask_as(w, l, group, o);
+	enum verdict verdict = ask_as(w, l, group, primary, o);
 	config_unref(group);
 	return verdict;
 }
@@ -238,7 +244,7 @@ static void tell_filters(struct watch *w, const struct observation *o)
 		monitor_event(w->m, "binlog_unfiltered", w->config.name, "its binary log is whole");
 }
 
-static void take_good(struct watch *w, const struct observation *o, unsigned failed)
+static void take_good(struct watch *w, struct observation *o, unsigned failed)
 {
 	bool rebuilt = w->seen_once && !gtid_pos_covers_pos(&o->slave, &w->seen.slave);
 
@@ -246,6 +252,7 @@ static void take_good(struct watch *w, const struct observation *o, unsigned fai
 		monitor_event(w->m, "foreign_source", w->config.name,
 			      "it replicates from a server of another group of this configuration: not used");
 	tell_filters(w, o);
+	monitor_take_globals(w, o);
 	w->seen = *o;
 	if (rebuilt) {
 		monitor_event(w->m, "position_reset", w->config.name, "its GTID position went backwards");

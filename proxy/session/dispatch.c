@@ -57,10 +57,13 @@ static void decide(struct session *s)
 		facts.in_transaction = false;
 		c->alone = route_wants(c->stmt, &facts, catalog);
 	}
-	if (c->want.target == TARGET_REPLICA && !knows_defaults(s))
+	if (c->want.target == TARGET_REPLICA && !knows_defaults(s)) {
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_STATE_UNKNOWN};
-	else if (s->base == NULL && s->identity->base != NULL)
+		if (s->home != NULL) /* it will not take another */
+			pool_settle(&s->pw->cluster, s->identity);
+	} else if (s->base == NULL && s->identity->base != NULL) {
 		track_base(s, s->identity->base);
+	}
 	/* The session's state is in a connection of the primary's already: one more transaction goes there too. */
 	if (c->stmt->kind == SQL_BEGIN_RO && source_at_primary(s))
 		c->want = (struct route_want){.target = TARGET_PRIMARY, .reason = ROUTE_PINNED};

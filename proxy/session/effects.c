@@ -6,6 +6,7 @@
 #include "session/session.h"
 
 #include "sql/body.h"
+#include <strings.h>
 
 struct slice effects_schema(const struct session *s)
 {
@@ -93,10 +94,8 @@ bool effects_names_writes(struct session *s, uint64_t *slots, unsigned *n)
 	case SQL_REPLACE:
 	case SQL_UPDATE:
 	case SQL_DELETE:
-	case SQL_LOAD:
-		break;
-	default:
-		return false;
+	case SQL_LOAD: break;
+	default: return false;
 	}
 	for (unsigned i = 0; i < c->stmt->ntables; i++) {
 		if (!c->stmt->tables[i].written)
@@ -142,10 +141,8 @@ bool effects_may_write(const struct command *c)
 	case SQL_DEALLOCATE:
 	case SQL_HANDLER:
 	case SQL_CREATE_TEMP:
-	case SQL_DROP_TEMP:
-		return false;
-	default:
-		return true;
+	case SQL_DROP_TEMP: return false;
+	default: return true;
 	}
 }
 
@@ -292,26 +289,62 @@ bool effects_may_commit(const struct command *c)
 	case SQL_PREPARE:
 	case SQL_DEALLOCATE:
 	case SQL_DO:
-	case SQL_HANDLER:
-		return false;
-	default:
-		return true;
+	case SQL_HANDLER: return false;
+	default: return true;
 	}
+}
+
+/* --- what new sessions inherit ------------------------------------------------------------------------------------ */
+
+static bool is_word(uint8_t c)
+{
+	return c == '_' || c == '$' || c >= 0x80 || (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
+}
+
+/* Does the text have this word, anywhere? */
+static bool has_word(struct slice text, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (size_t i = 0; i + n <= text.n; i++)
+		if (strncasecmp((const char *)text.p + i, word, n) == 0 && (i == 0 || !is_word(text.p[i - 1])) &&
+		    (i + n == text.n || !is_word(text.p[i + n])))
+			return true;
+	return false;
+}
+
+/* May it set a global, a schema's default character set, an account's default role? Words are enough: a false alarm
+ * costs new server connections. What procedures and functions do is left to the monitor, which finds it within an
+ * interval. */
+static bool may_renew(const struct command *c)
+{
+	if (!c->is_statement)
+		return c->code == COM_CREATE_DB || c->code == COM_DROP_DB;
+	if (c->code == COM_STMT_PREPARE)
+		return false;
+	if (c->stmt->flags & SQLF_SET_GLOBAL)
+		return true;
+	if (c->stmt->kind != SQL_DDL && c->stmt->kind != SQL_COMPOUND && c->stmt->kind != SQL_EXECUTE &&
+	    c->stmt->kind != SQL_OTHER && !(c->stmt->flags & (SQLF_MULTI | SQLF_UNREADABLE)))
+		return false;
+	return has_word(c->text, "DATABASE") || has_word(c->text, "SCHEMA") || has_word(c->text, "GLOBAL") ||
+	       (has_word(c->text, "DEFAULT") && has_word(c->text, "ROLE"));
 }
 
 /* --- DDL ---------------------------------------------------------------------------------------------------------- */
 
-/* While DDL is under way, and until the dictionary was read after it, nothing that the catalog says is trusted. */
 /* May it change what a name reads or runs? */
 static bool changes_code(const struct command *c)
 {
 	return !c->is_statement || !(c->stmt->flags & SQLF_DDL_PLAIN) || (c->stmt->flags & SQLF_MULTI);
 }
 
+/* While DDL is under way, and until the dictionary was read after it, nothing that the catalog says is trusted. */
 void effects_ddl_begins(struct command *c)
 {
 	struct proxy *p = c->session->pw->proxy;
 
+	c->renews = may_renew(c);
 	if (!is_ddl(c))
 		return;
 	c->ddl = true;
@@ -324,6 +357,9 @@ void effects_ddl_ended(struct command *c)
 {
 	struct proxy *p = c->session->pw->proxy;
 
+	if (c->renews)
+		proxy_new_epoch(p);
+	c->renews = false;
 	if (!c->ddl)
 		return;
 	c->ddl = false;

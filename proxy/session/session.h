@@ -122,6 +122,7 @@ struct command {
 	bool primary_decides;       /* a replica answered with an error: the primary's answer counts */
 	bool held_back;             /* refused by a primary that became read-only */
 	bool ddl, changes_code;
+	bool renews;                /* what new sessions inherit may be something else behind it */
 	int64_t wait_until_us;      /* for a primary; 0: it has not waited yet */
 	char last_error[160];
 	struct pool_wait wait;
@@ -429,7 +430,7 @@ unsigned track_text_mode(const struct session *s); /* how the server reads this 
 void track_filter(const struct session *s, struct slice state, struct buf *out);
 void track_schema(struct session *s, struct backend *b); /* COM_INIT_DB succeeded */
 void track_reset(struct session *s);      /* as after a login */
-/* It is lent a connection that has another base than it: what it has of its own is told against that one from now on. */
+/* It is lent a connection of another base: what it has of its own is told against that one from now on. */
 void track_base(struct session *s, struct defaults *base);
 void track_statement(struct session *s);  /* the statement has ended: what may it have left in its connection? */
 

@@ -216,10 +216,14 @@ static void put_rows(struct buf *b, unsigned *seq, unsigned columns, unsigned ro
 static void put_defaults(struct buf *b, unsigned *seq, bool other)
 {
 	static const char *const names[] = {"VARIABLE_NAME", "SESSION_VALUE"};
-	static const char *const values[][2] = {{"SQL_MODE", ""},	    {"TIME_ZONE", "SYSTEM"},
-						{"CHARACTER_SET_CLIENT", "utf8mb4"}, {"CHARACTER_SET_RESULTS", "utf8mb4"},
-						{"CHARACTER_SET_CONNECTION", "utf8mb4"},
-						{"COLLATION_CONNECTION", "utf8mb4_bin"}, {"role", ""}};
+	static const char *const values[][2] = {
+		{"SQL_MODE", ""},
+		{"TIME_ZONE", "SYSTEM"},
+		{"CHARACTER_SET_CLIENT", "utf8mb4"},
+		{"CHARACTER_SET_RESULTS", "utf8mb4"},
+		{"COLLATION_CONNECTION", "utf8mb4_bin"},
+		{"role", ""},
+	};
 
 	reply_columns(b, seq, server_caps(), STATUS_AUTOCOMMIT, names, 2);
 	for (unsigned i = 0; i < 24; i++) {
@@ -331,7 +335,8 @@ static void take_command(struct link *l, struct slice payload, unsigned seq)
 		buf_fini(&b);
 	} else if (begins(payload, "\3SELECT MD5(CONCAT_WS(")) {
 		static const char *const names[] = {"m", "d", "i"};
-		const struct slice row[] = {slice_str("0123456789abcdef0123456789abcdef"), slice_str(""), slice_str("0")};
+		const char *mark = "0123456789abcdef0123456789abcdef";
+		const struct slice row[] = {slice_str(mark), slice_str(""), slice_str("0")};
 		reply_columns(&b, &l->seq, server_caps(), STATUS_AUTOCOMMIT, names, 3);
 		reply_row(&b, &l->seq, row, 3);
 		reply_rows_end(&b, &l->seq, server_caps(), STATUS_AUTOCOMMIT);

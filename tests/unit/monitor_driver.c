@@ -57,6 +57,12 @@ static void on_catalog(void *arg, struct catalog *c)
 	pthread_mutex_unlock(&now.lock);
 }
 
+static void on_defaults(void *arg)
+{
+	(void)arg;
+	printf("defaults\n");
+}
+
 static void on_event(void *arg, const char *kind, const char *server, const char *text)
 {
 	(void)arg;
@@ -253,7 +259,7 @@ static void obey(char *line)
 
 int main(int argc, char **argv)
 {
-	struct monitor_sink sink = {NULL, on_topology, on_accounts, on_catalog, on_event};
+	struct monitor_sink sink = {NULL, on_topology, on_accounts, on_catalog, on_defaults, on_event};
 	char *line = NULL;
 	size_t cap = 0;
 

@@ -2,9 +2,9 @@
  *
  * Sessions that share server connections: what state_diff writes is run by a tiny server, and whichever connection a
  * session gets, it must find its own state there. The server knows what makes this hard: a connection character set
- * brings its collation and a collation its character set, other variables have two names, or change others (none of which
- * is told), DEFAULT is the server's own and not the login's, and text is read with no regard for sql_mode (so neither
- * quotes nor backslashes may be in it).
+ * brings its collation and a collation its character set, other variables have two names, or change others (none of
+ * which is told), DEFAULT is the server's own and not the login's, and text is read with no regard for sql_mode (so
+ * neither quotes nor backslashes may be in it).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,8 +20,23 @@
 #include "mysql/protocol.h"
 #include "mysql/state.h"
 
-enum { CLIENT, RESULTS, CONNECTION, COLLATION, SQL_MODE, TIME_ZONE, WAIT, LIMIT, FACTOR, ENGINE, ENGINE_TOO, JOIN, BIG,
-       TMPDIR, VARS };
+enum {
+	CLIENT,
+	RESULTS,
+	CONNECTION,
+	COLLATION,
+	SQL_MODE,
+	TIME_ZONE,
+	WAIT,
+	LIMIT,
+	FACTOR,
+	ENGINE,
+	ENGINE_TOO,
+	JOIN,
+	BIG,
+	TMPDIR,
+	VARS
+};
 static const struct {
 	const char *name, *server_default;
 	const char *values[6];
@@ -42,11 +57,16 @@ static const struct {
 	{"innodb_tmpdir", "", {"", "/tmp"}},
 };
 /* What the primary's logins have, where it is not this server's default. */
-static const char *const primarys[VARS] = {[CLIENT] = "utf8mb4",	     [RESULTS] = "utf8mb4",
-					   [CONNECTION] = "utf8mb4",	     [COLLATION] = "utf8mb4_login",
-					   [SQL_MODE] = "ANSI_QUOTES",	     [TIME_ZONE] = "-03:30",
-					   [ENGINE] = "Aria",		     [ENGINE_TOO] = "Aria",
-					   [JOIN] = "77",		     [BIG] = "OFF"};
+static const char *const primarys[VARS] = {[CLIENT] = "utf8mb4",
+					   [RESULTS] = "utf8mb4",
+					   [CONNECTION] = "utf8mb4",
+					   [COLLATION] = "utf8mb4_login",
+					   [SQL_MODE] = "ANSI_QUOTES",
+					   [TIME_ZONE] = "-03:30",
+					   [ENGINE] = "Aria",
+					   [ENGINE_TOO] = "Aria",
+					   [JOIN] = "77",
+					   [BIG] = "OFF"};
 static struct state_base base; /* of primarys */
 static const struct state_base no_base;
 
@@ -356,7 +376,8 @@ static void defaults_of_another_server(void **state)
 	for (unsigned i = 0; i < VARS; i++)
 		strcpy(s.value[i], server_value(i));
 	state_rebase(&born, here, there);
-	assert_int_equal(run(&s, (state_diff(&none, &born, &(struct state_base){there, false}, &out), buf_slice(&out))), 1);
+	assert_int_equal(run(&s, (state_diff(&none, &born, &(struct state_base){there, false}, &out), buf_slice(&out))),
+			 1);
 	for (unsigned i = 0; i < VARS; i++)
 		assert_string_equal(s.value[i], login_value(i));
 	set_of(&want, "time_zone", "+01:00");
@@ -366,9 +387,10 @@ static void defaults_of_another_server(void **state)
 	assert_string_equal(state_get(&want, "storage_engine"), "MyISAM");
 	assert_null(state_get(&want, "default_storage_engine"));
 	assert_string_equal(state_get(&want, "sql_mode"), "STRICT_TRANS_TABLES"); /* what it had */
-	assert_null(state_get(&want, "wait_timeout"));                             /* alike */
+	assert_null(state_get(&want, "wait_timeout"));                            /* alike */
 	buf_clear(&out);
-	assert_int_equal(run(&s, (state_diff(&want, &none, &(struct state_base){there, false}, &out), buf_slice(&out))), 1);
+	assert_int_equal(run(&s, (state_diff(&want, &none, &(struct state_base){there, false}, &out), buf_slice(&out))),
+			 1);
 	for (unsigned i = 0; i < VARS; i++)
 		if (i != TIME_ZONE && i != ENGINE && i != ENGINE_TOO)
 			assert_string_equal(s.value[i], server_value(i));
