@@ -9,8 +9,8 @@
 #include "base/mem.h"
 #include "expected.h"
 
-static const char *const tables[] = {"d.t1", "d.t2", "d.m1", "d.a1", "d.g1", "d.u1", "d.log1", "d.tr1", "d.tok", "d.sess",
-				     "d2.x1", "d2.t1", "d3.r1"};
+static const char *const tables[] = {"d.t1",  "d.t2",  "d.m1",	"d.a1",	 "d.g1",  "d.u1", "d.log1",
+				     "d.tr1", "d.tok", "d.sess", "d2.x1", "d2.t1", "d3.r1"};
 
 /* --- texts --- */
 
@@ -33,15 +33,20 @@ static bool begins(const char *sql, const char *words)
 bool text_defines(const char *sql)
 {
 	static const char *const words[] = {"CREATE ", "ALTER ", "DROP ", "RENAME "};
+	static const char *const but[] = {"CREATE TEMPORARY ", "CREATE OR REPLACE TEMPORARY ", "DROP TEMPORARY ",
+					  "DROP TABLE TT", "DROP TABLE IF EXISTS TT", "DROP PREPARE ",
+					  "ALTER TABLE TT", "RENAME TABLE TT"};
 
 	for (const char *p = sql; *p != '\0'; p++) {
+		bool defines = false;
 		if (p > sql && isalnum((unsigned char)p[-1]))
 			continue;
 		for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
-			if (begins(p, words[i]) && !begins(p, "CREATE TEMPORARY ") && !begins(p, "CREATE OR REPLACE TEMPORARY ") &&
-			    !begins(p, "DROP TEMPORARY ") && !begins(p, "DROP TABLE TT") && !begins(p, "ALTER TABLE TT") &&
-			    !begins(p, "DROP TABLE IF EXISTS TT") && !begins(p, "DROP PREPARE ") && !begins(p, "RENAME TABLE TT"))
-				return true;
+			defines |= begins(p, words[i]);
+		for (unsigned i = 0; defines && i < sizeof but / sizeof *but; i++)
+			defines = !begins(p, but[i]);
+		if (defines)
+			return true;
 	}
 	return false;
 }
@@ -104,8 +109,8 @@ static bool run_all(struct pair *p, const struct script *s)
 			const struct answer *a = &p->answer[side];
 			if (!a->error && !a->lost)
 				continue;
-			snprintf(p->why, sizeof p->why, "%s: %.300s: %.*s", side == DIRECT ? "direct" : "proxied", s->line[i],
-				 (int)a->text.len, (char *)a->text.data);
+			snprintf(p->why, sizeof p->why, "%s: %.300s: %.*s", side == DIRECT ? "direct" : "proxied",
+				 s->line[i], (int)a->text.len, (char *)a->text.data);
 			return false;
 		}
 	}
@@ -181,19 +186,19 @@ static void mend_replica(struct pair *p, struct wire *w)
 	free(position);
 }
 
+/* Why a replica does not replicate; NULL: it does. Owned by the caller. */
 static char *replication_error(struct pair *p, struct wire *w)
 {
-	static const char sql[] = "SHOW SLAVE STATUS";
-	char *text, *error;
+	char *text, *error = NULL, *at;
 
-	if (!wire_query(w, sql, &p->answer[0]))
+	if (!wire_query(w, "SHOW SLAVE STATUS", &p->answer[0]))
 		return xstrdup("SHOW SLAVE STATUS failed");
 	text = xstrndup((char *)p->answer[0].text.data, p->answer[0].text.len);
-	error = strstr(text, "\tYes\tYes\t") != NULL || strstr(text, "\tConnecting\tYes\t") != NULL ? NULL : strstr(text, "Could not");
-	if (error != NULL)
-		error = xstrndup(error, strcspn(error, "\t\n"));
-	else if (strstr(text, "\tNo\t") != NULL && strstr(text, "\tYes\tYes\t") == NULL)
-		error = xstrdup("it does not run");
+	if (strstr(text, "\tYes\tYes\t") == NULL && strstr(text, "\tConnecting\tYes\t") == NULL) {
+		at = strstr(text, "Could not");
+		at = at != NULL ? at : strstr(text, "Error '");
+		error = at != NULL ? xstrndup(at, strcspn(at, "\t\n")) : xstrdup("it does not run");
+	}
 	free(text);
 	return error;
 }

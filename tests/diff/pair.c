@@ -54,8 +54,8 @@ static const char held[] =
 	"SELECT COUNT(*) FROM d.a1 FOR UPDATE;";
 
 /* A server cleans up behind a client that has gone when it sees so: here both sides are waited for. The proxied side
- * counts as done when as much is free there as directly; a second is a lot, and if it holds on to it then the difference
- * will show. */
+ * counts as done when as much is free there as directly; a second is a lot, and if it holds on to something then the
+ * difference will show. */
 static void settle(struct pair *p, uint32_t thread_id)
 {
 	char sql[160];
@@ -108,7 +108,8 @@ void pair_end_sessions(struct pair *p)
 static enum outcome compare(struct pair *p)
 {
 	p->statements++;
-	return slice_eq(buf_slice(&p->answer[DIRECT].text), buf_slice(&p->answer[PROXIED].text)) ? SAME : DIFFERENT;
+	bool equal = expected_equal(buf_slice(&p->answer[DIRECT].text), buf_slice(&p->answer[PROXIED].text));
+	return equal ? SAME : DIFFERENT;
 }
 
 static enum outcome read_both(struct pair *p, struct session *s, enum result_shape shape)
@@ -211,7 +212,8 @@ static enum outcome prepare(struct pair *p, struct session *s, const struct step
 }
 
 /* Commands that begin with a statement's id; without an answer: nothing to compare. */
-static enum outcome of_statement(struct pair *p, struct session *s, const struct step *step, enum com com, bool answered)
+static enum outcome of_statement(struct pair *p, struct session *s, const struct step *step, enum com com,
+				 bool answered)
 {
 	if (s->params[step->number] == UINT_MAX)
 		return SKIPPED;
@@ -289,8 +291,8 @@ static enum outcome run(struct pair *p, struct session *s, const struct step *st
 }
 
 /* A definition cannot be changed while a transaction holds on to it, and a locked table cannot be read by others; a
- * read that the proxy gave to a replica holds nothing at the primary, and is not held up there. That is what a split is,
- * so neither is compared. */
+ * read that the proxy gave to a replica holds nothing at the primary, and is not held up there. That is what a split
+ * is, so neither is compared. */
 static bool kept_apart(const struct pair *p, const struct step *step)
 {
 	bool locks = step->kind == STEP_QUERY && text_needs_table_alone(step->text);
