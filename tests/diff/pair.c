@@ -61,13 +61,13 @@ static void settle(struct pair *p, uint32_t thread_id)
 	char sql[160];
 
 	snprintf(sql, sizeof sql, "SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = %u", thread_id);
-	for (unsigned i = 0; i < 5000 && wire_query(&p->root[DIRECT], sql, &p->answer[DIRECT]) &&
-			     p->answer[DIRECT].rows > 0; i++)
+	for (unsigned i = 0; i < 5000 && wire_query(&p->root[DIRECT], sql, &p->aside[DIRECT]) &&
+			     p->aside[DIRECT].rows > 0; i++)
 		usleep(100);
-	wire_query(&p->root[DIRECT], held, &p->answer[DIRECT]);
+	wire_query(&p->root[DIRECT], held, &p->aside[DIRECT]);
 	for (unsigned i = 0; i < 5000; i++) {
-		wire_query(&p->root[PROXIED], held, &p->answer[PROXIED]);
-		if (slice_eq(buf_slice(&p->answer[DIRECT].text), buf_slice(&p->answer[PROXIED].text)))
+		wire_query(&p->root[PROXIED], held, &p->aside[PROXIED]);
+		if (slice_eq(buf_slice(&p->aside[DIRECT].text), buf_slice(&p->aside[PROXIED].text)))
 			break;
 		usleep(200);
 	}
@@ -105,7 +105,7 @@ void pair_end_sessions(struct pair *p)
 
 /* --- comparing --- */
 
-static enum outcome compare(struct pair *p)
+enum outcome pair_compare(struct pair *p)
 {
 	p->statements++;
 	bool equal = expected_equal(buf_slice(&p->answer[DIRECT].text), buf_slice(&p->answer[PROXIED].text));
@@ -116,7 +116,7 @@ static enum outcome read_both(struct pair *p, struct session *s, enum result_sha
 {
 	for (unsigned side = 0; side < SIDES; side++)
 		wire_read(&s->wire[side], shape, &p->answer[side]);
-	enum outcome outcome = compare(p);
+	enum outcome outcome = pair_compare(p);
 	if (p->answer[DIRECT].lost || p->answer[PROXIED].lost)
 		end_session(p, s, false);
 	return outcome;
@@ -150,7 +150,7 @@ static enum outcome open_session(struct pair *p, struct session *s)
 					  .caps = k->caps, .collation = k->collation};
 		wire_open(&s->wire[side], &to, &p->answer[side]);
 	}
-	enum outcome outcome = compare(p);
+	enum outcome outcome = pair_compare(p);
 	s->open = s->wire[DIRECT].fd >= 0 && s->wire[PROXIED].fd >= 0;
 	if (!s->open)
 		for (unsigned side = 0; side < SIDES; side++)
@@ -181,7 +181,7 @@ static enum outcome change_user(struct pair *p, struct session *s, const struct 
 		wire_send_change_user(&s->wire[side], &to);
 	for (unsigned side = 0; side < SIDES; side++)
 		wire_read_change_user(&s->wire[side], &to, &p->answer[side]);
-	enum outcome outcome = compare(p);
+	enum outcome outcome = pair_compare(p);
 	if (!p->answer[DIRECT].error)
 		forget_statements(s);
 	if (p->answer[DIRECT].lost || p->answer[PROXIED].lost)
