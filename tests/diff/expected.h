@@ -24,10 +24,11 @@ void expected_add_global(struct slice name);
 bool expected_row(const struct buf *text, size_t from);
 void expected_rows_are_variables(bool yes);
 
-/* Are two rendered answers the same? The proxied one may tell of variables ("track ...") that the direct one is silent
- * of: MariaDB tells of some late, with the next OK that has a change of its own (after SET STATEMENT, or a routine that
- * failed), and for the proxy a write's last_gtid is one. */
-bool expected_equal(struct slice direct, struct slice proxied);
+/* Are two rendered answers the same? MariaDB tells of some variables late ("track ..."), with the next OK that has a
+ * change of its own: after SET STATEMENT, or a routine that failed. For the proxy, which asks to be told of more, that
+ * OK comes sooner: so it may tell of what the direct one is silent of; and after such a statement (`late`) the other way
+ * about. */
+bool expected_equal(struct slice direct, struct slice proxied, bool late);
 
 /* Takes ids of connections and statements out of the error's message, which begins at `from`. */
 void expected_message(struct buf *text, size_t from, unsigned code);

@@ -88,7 +88,7 @@ static void end_session(struct pair *p, struct session *s, bool quit)
 		return;
 	for (unsigned side = 0; side < SIDES; side++)
 		wire_close(&s->wire[side], quit);
-	s->open = false;
+	s->open = s->late = false;
 	forget_statements(s);
 	if (p->locked_by == (unsigned)(s - p->session))
 		p->locked_by = 0;
@@ -105,10 +105,10 @@ void pair_end_sessions(struct pair *p)
 
 /* --- comparing --- */
 
-enum outcome pair_compare(struct pair *p)
+enum outcome pair_compare(struct pair *p, bool late)
 {
 	p->statements++;
-	bool equal = expected_equal(buf_slice(&p->answer[DIRECT].text), buf_slice(&p->answer[PROXIED].text));
+	bool equal = expected_equal(buf_slice(&p->answer[DIRECT].text), buf_slice(&p->answer[PROXIED].text), late);
 	return equal ? SAME : DIFFERENT;
 }
 
@@ -116,7 +116,8 @@ static enum outcome read_both(struct pair *p, struct session *s, enum result_sha
 {
 	for (unsigned side = 0; side < SIDES; side++)
 		wire_read(&s->wire[side], shape, &p->answer[side]);
-	enum outcome outcome = pair_compare(p);
+	s->late |= p->answer[DIRECT].error;
+	enum outcome outcome = pair_compare(p, s->late);
 	if (p->answer[DIRECT].lost || p->answer[PROXIED].lost)
 		end_session(p, s, false);
 	return outcome;
@@ -150,7 +151,7 @@ static enum outcome open_session(struct pair *p, struct session *s)
 					  .caps = k->caps, .collation = k->collation};
 		wire_open(&s->wire[side], &to, &p->answer[side]);
 	}
-	enum outcome outcome = pair_compare(p);
+	enum outcome outcome = pair_compare(p, s->late);
 	s->open = s->wire[DIRECT].fd >= 0 && s->wire[PROXIED].fd >= 0;
 	if (!s->open)
 		for (unsigned side = 0; side < SIDES; side++)
@@ -181,7 +182,7 @@ static enum outcome change_user(struct pair *p, struct session *s, const struct 
 		wire_send_change_user(&s->wire[side], &to);
 	for (unsigned side = 0; side < SIDES; side++)
 		wire_read_change_user(&s->wire[side], &to, &p->answer[side]);
-	enum outcome outcome = pair_compare(p);
+	enum outcome outcome = pair_compare(p, s->late);
 	if (!p->answer[DIRECT].error)
 		forget_statements(s);
 	if (p->answer[DIRECT].lost || p->answer[PROXIED].lost)
@@ -201,6 +202,7 @@ static bool asks_nobody(const struct session *s, const struct step *step)
 static enum outcome prepare(struct pair *p, struct session *s, const struct step *step)
 {
 	s->asks[step->number] = strcasestr(step->text, "found_rows()") != NULL;
+	s->late |= strcasestr(step->text, "SET STATEMENT") != NULL;
 	enum outcome outcome = command(p, s, COM_STMT_PREPARE, slice_str(step->text), RESULT_SHAPE_PREPARE);
 
 	if (outcome == SAME && s->open) {
@@ -260,6 +262,7 @@ static enum outcome query(struct pair *p, struct session *s, const char *sql)
 
 	if (text_defines(sql))
 		p->defined = false;
+	s->late |= strcasestr(sql, "SET STATEMENT") != NULL;
 	enum outcome outcome = command(p, s, COM_QUERY, slice_str(sql), RESULT_SHAPE_QUERY);
 	if (text_locks_tables(sql) && !p->answer[DIRECT].error)
 		p->locked_by = number;

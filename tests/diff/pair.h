@@ -30,6 +30,7 @@ struct session {
 	unsigned params[STATEMENTS];      /* of the direct one's; UINT_MAX: not prepared */
 	bool asks[STATEMENTS];            /* names FOUND_ROWS() */
 	bool selected;                    /* since its login or reset */
+	bool late;                        /* it did what the server tells of late */
 };
 
 struct pair {
@@ -57,8 +58,8 @@ bool pair_open(struct pair *p);
 bool pair_fresh(struct pair *p, bool all);
 void pair_end_sessions(struct pair *p);
 
-/* Are the two answers in p->answer the same, as far as they have to be? */
-enum outcome pair_compare(struct pair *p);
+/* Are the two answers in p->answer the same, as far as they have to be? late: expected_equal(). */
+enum outcome pair_compare(struct pair *p, bool late);
 
 /* Runs a line on both sides. What both answered is in p->answer. */
 enum outcome pair_step(struct pair *p, const char *line);
