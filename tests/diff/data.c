@@ -7,10 +7,11 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "clean.h"
 #include "expected.h"
 
-static const char *const tables[] = {"d.t1", "d.t2", "d.m1", "d.a1", "d.g1", "d.u1", "d.log1", "d.tr1", "d.tok", "d.sess",
-				     "d2.x1", "d2.t1", "d3.r1"};
+static const char *const tables[] = {"d.t1",  "d.t2",  "d.m1",	"d.a1",	 "d.g1",  "d.u1", "d.log1",
+				     "d.tr1", "d.tok", "d.sess", "d2.x1", "d2.t1", "d3.r1"};
 
 /* --- texts --- */
 
@@ -33,15 +34,20 @@ static bool begins(const char *sql, const char *words)
 bool text_defines(const char *sql)
 {
 	static const char *const words[] = {"CREATE ", "ALTER ", "DROP ", "RENAME "};
+	static const char *const but[] = {"CREATE TEMPORARY ", "CREATE OR REPLACE TEMPORARY ", "DROP TEMPORARY ",
+					  "DROP TABLE TT", "DROP TABLE IF EXISTS TT", "DROP PREPARE ",
+					  "ALTER TABLE TT", "RENAME TABLE TT"};
 
 	for (const char *p = sql; *p != '\0'; p++) {
+		bool defines = false;
 		if (p > sql && isalnum((unsigned char)p[-1]))
 			continue;
 		for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
-			if (begins(p, words[i]) && !begins(p, "CREATE TEMPORARY ") && !begins(p, "CREATE OR REPLACE TEMPORARY ") &&
-			    !begins(p, "DROP TEMPORARY ") && !begins(p, "DROP TABLE TT") && !begins(p, "ALTER TABLE TT") &&
-			    !begins(p, "DROP TABLE IF EXISTS TT") && !begins(p, "DROP PREPARE ") && !begins(p, "RENAME TABLE TT"))
-				return true;
+			defines |= begins(p, words[i]);
+		for (unsigned i = 0; defines && i < sizeof but / sizeof *but; i++)
+			defines = !begins(p, but[i]);
+		if (defines)
+			return true;
 	}
 	return false;
 }
@@ -104,44 +110,12 @@ static bool run_all(struct pair *p, const struct script *s)
 			const struct answer *a = &p->answer[side];
 			if (!a->error && !a->lost)
 				continue;
-			snprintf(p->why, sizeof p->why, "%s: %.300s: %.*s", side == DIRECT ? "direct" : "proxied", s->line[i],
-				 (int)a->text.len, (char *)a->text.data);
+			snprintf(p->why, sizeof p->why, "%s: %.300s: %.*s", side == DIRECT ? "direct" : "proxied",
+				 s->line[i], (int)a->text.len, (char *)a->text.data);
 			return false;
 		}
 	}
 	return true;
-}
-
-static char *value_of(struct wire *w, const char *sql, struct answer *a)
-{
-	char *text, *row;
-
-	if (!wire_query(w, sql, a))
-		return xstrdup("");
-	text = xstrndup((char *)a->text.data, a->text.len);
-	row = strstr(text, "row\t");
-	row = xstrndup(row != NULL ? row + 4 : "", row != NULL ? strcspn(row + 4, "\n") : 0);
-	free(text);
-	return row;
-}
-
-/* Prepared branches outlive their sessions. Ids are xN. */
-static void end_xa(struct pair *p)
-{
-	char sql[64];
-
-	for (unsigned side = 0; side < SIDES; side++) {
-		char *text;
-		if (!wire_query(&p->root[side], "XA RECOVER", &p->answer[side]) || p->answer[side].rows == 0)
-			continue;
-		text = xstrndup((char *)p->answer[side].text.data, p->answer[side].text.len);
-		for (char *row = strstr(text, "\nrow\t"); row != NULL; row = strstr(row + 1, "\nrow\t")) {
-			const char *id = strrchr(xstrndup(row + 1, strcspn(row + 1, "\n")), '\t');
-			snprintf(sql, sizeof sql, "XA ROLLBACK '%.20s'", id != NULL ? id + 1 : "");
-			wire_query(&p->root[side], sql, &p->answer[side]);
-		}
-		free(text);
-	}
 }
 
 /* What DELETE and INSERT do not put back is alike on both sides? */
@@ -151,8 +125,8 @@ static bool counters_differ(struct pair *p)
 		"SELECT CONCAT((SELECT GROUP_CONCAT(TABLE_NAME, AUTO_INCREMENT ORDER BY TABLE_SCHEMA, TABLE_NAME)"
 		" FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ('d', 'd2')),"
 		" (SELECT next_not_cached_value FROM d.sq))";
-	char *direct = value_of(&p->root[DIRECT], sql, &p->answer[DIRECT]);
-	char *proxied = value_of(&p->root[PROXIED], sql, &p->answer[PROXIED]);
+	char *direct = clean_value(&p->root[DIRECT], sql, &p->answer[DIRECT]);
+	char *proxied = clean_value(&p->root[PROXIED], sql, &p->answer[PROXIED]);
 	bool differ = strcmp(direct, proxied) != 0 || *direct == '\0';
 
 	free(direct);
@@ -160,60 +134,12 @@ static bool counters_differ(struct pair *p)
 	return differ;
 }
 
-/* A replica that does not replicate any more: its copy is thrown away, and begins where the primary is now. What is
- * there is made anew at once. */
-static void mend_replica(struct pair *p, struct wire *w)
-{
-	static const char *const after[] = {
-		"SET GLOBAL lock_wait_timeout = 60, GLOBAL innodb_lock_wait_timeout = 60", "START SLAVE",
-		"DO SLEEP(0.2)", "SET GLOBAL lock_wait_timeout = 1, GLOBAL innodb_lock_wait_timeout = 0"};
-	static const char *const before[] = {"STOP SLAVE", "SET sql_log_bin = 0", "DROP DATABASE IF EXISTS d",
-					     "DROP DATABASE IF EXISTS d2", "DROP DATABASE IF EXISTS d3",
-					     "SET sql_log_bin = 1", "RESET MASTER"};
-	char sql[200], *position = value_of(&p->root[PROXIED], "SELECT @@gtid_binlog_pos", &p->answer[0]);
-
-	for (unsigned i = 0; i < sizeof before / sizeof *before; i++)
-		wire_query(w, before[i], &p->answer[0]);
-	snprintf(sql, sizeof sql, "SET GLOBAL gtid_slave_pos = '%s'", position);
-	wire_query(w, sql, &p->answer[0]);
-	for (unsigned i = 0; i < sizeof after / sizeof *after; i++)
-		wire_query(w, after[i], &p->answer[0]);
-	free(position);
-}
-
-static char *replication_error(struct pair *p, struct wire *w)
-{
-	static const char sql[] = "SHOW SLAVE STATUS";
-	char *text, *error;
-
-	if (!wire_query(w, sql, &p->answer[0]))
-		return xstrdup("SHOW SLAVE STATUS failed");
-	text = xstrndup((char *)p->answer[0].text.data, p->answer[0].text.len);
-	error = strstr(text, "\tYes\tYes\t") != NULL || strstr(text, "\tConnecting\tYes\t") != NULL ? NULL : strstr(text, "Could not");
-	if (error != NULL)
-		error = xstrndup(error, strcspn(error, "\t\n"));
-	else if (strstr(text, "\tNo\t") != NULL && strstr(text, "\tYes\tYes\t") == NULL)
-		error = xstrdup("it does not run");
-	free(text);
-	return error;
-}
-
-static void mend_replicas(struct pair *p)
-{
-	for (unsigned i = 0; i < p->place.replicas; i++) {
-		char *error = replication_error(p, &p->watch[i]);
-		if (error != NULL)
-			mend_replica(p, &p->watch[i]);
-		free(error);
-	}
-}
-
 bool data_reset(struct pair *p, bool all)
 {
-	end_xa(p);
+	clean_leftovers(p);
 	all = all || counters_differ(p);
 	if (all) {
-		mend_replicas(p);
+		clean_mend_replicas(p);
 		if (!run_all(p, &p->definitions))
 			return false;
 	}
@@ -270,7 +196,10 @@ enum outcome data_compare(struct pair *p)
 
 	for (unsigned i = 0; i < sizeof tables / sizeof *tables && outcome == SAME; i++)
 		outcome = compare_table(p, &p->root[DIRECT], &p->root[PROXIED], tables[i]);
-	return outcome;
+	for (unsigned side = 0; side < SIDES && outcome == SAME; side++)
+		wire_query(&p->root[side], "SELECT IS_FREE_LOCK('l1'), IS_FREE_LOCK('l2'), IS_FREE_LOCK('l3')",
+			   &p->answer[side]);
+	return outcome == SAME ? pair_compare(p, false) : outcome;
 }
 
 static enum outcome tell(struct pair *p, const char *what)
@@ -288,8 +217,8 @@ static enum outcome compare_replica(struct pair *p, struct wire *replica, const 
 	enum outcome outcome = SAME;
 
 	snprintf(sql, sizeof sql, "SELECT MASTER_GTID_WAIT('%s', 10)", position);
-	char *reached = value_of(replica, sql, &p->answer[0]);
-	char *error = strcmp(reached, "0") != 0 ? replication_error(p, replica) : NULL;
+	char *reached = clean_value(replica, sql, &p->answer[0]);
+	char *error = strcmp(reached, "0") != 0 ? clean_replication_error(p, replica) : NULL;
 	if (strcmp(reached, "0") != 0)
 		outcome = tell(p, error != NULL ? error : "it lags");
 	free(reached);
@@ -301,7 +230,7 @@ static enum outcome compare_replica(struct pair *p, struct wire *replica, const 
 
 enum outcome data_compare_replicas(struct pair *p)
 {
-	char *position = value_of(&p->root[PROXIED], "SELECT @@gtid_binlog_pos", &p->answer[0]);
+	char *position = clean_value(&p->root[PROXIED], "SELECT @@gtid_binlog_pos", &p->answer[0]);
 	enum outcome outcome = SAME;
 
 	for (unsigned i = 0; i < p->place.replicas && outcome == SAME; i++)

@@ -10,8 +10,10 @@
 
 #include "base/slice.h"
 
-/* Status flags that follow from the plan chosen or the time taken: no good index used, no index used, query was slow. */
+/* Status flags that follow from the plan or the time taken: no good index used, no index used, query was slow. */
 enum { EXPECTED_STATUS = 0x0010 | 0x0020 | 0x0800 };
+/* An EOF may say that state changed, but has no room to say which: no client can use it. */
+enum { EXPECTED_EOF_STATUS = 0x4000 };
 
 /* A variable that may differ, by name. */
 bool expected_variable(struct slice name);
@@ -21,6 +23,12 @@ void expected_add_global(struct slice name);
 /* The row just written at `from` is of such a variable ("row\tNAME\tVALUE"): it is left out. Only while asked to. */
 bool expected_row(const struct buf *text, size_t from);
 void expected_rows_are_variables(bool yes);
+
+/* Are two rendered answers the same? MariaDB tells of some variables late ("track ..."), with the next OK that has a
+ * change of its own: after SET STATEMENT, or a routine that failed. For the proxy, which asks to be told of more, that
+ * OK comes sooner: so it may tell of what the direct one is silent of; and after such a statement (`late`) the other way
+ * about. */
+bool expected_equal(struct slice direct, struct slice proxied, bool late);
 
 /* Takes ids of connections and statements out of the error's message, which begins at `from`. */
 void expected_message(struct buf *text, size_t from, unsigned code);

@@ -25,6 +25,11 @@ static bool next_line(struct slice *rest, struct line *out)
 	return true;
 }
 
+static bool same(const struct line *a, const struct line *b)
+{
+	return a->n == b->n && memcmp(a->p, b->p, a->n) == 0;
+}
+
 /* The first lines that differ; one may be missing (n == 0). */
 static void first_difference(const struct pair *p, struct line out[SIDES])
 {
@@ -36,7 +41,7 @@ static void first_difference(const struct pair *p, struct line out[SIDES])
 			out[side] = (struct line){"", 0};
 			more[side] = next_line(&rest[side], &out[side]);
 		}
-		if (!more[DIRECT] || !more[PROXIED] || out[0].n != out[1].n || memcmp(out[0].p, out[1].p, out[0].n) != 0)
+		if (!more[DIRECT] || !more[PROXIED] || !same(&out[0], &out[1]))
 			return;
 	}
 }
@@ -84,8 +89,9 @@ void find_kind(const struct pair *p, char kind[KIND])
 		differing_field(&l[0], &l[1], field, sizeof field);
 		snprintf(kind, KIND, "%.*s %s", (int)n[0], l[0].p, field);
 	} else {
-		int a = strncmp(l[0].p, "error", 5) == 0 ? 10 : (int)n[0], b = strncmp(l[1].p, "error", 5) == 0 ? 10 : (int)n[1];
-		snprintf(kind, KIND, "%.*s / %.*s", a, l[0].n > 0 ? l[0].p : "nothing", b, l[1].n > 0 ? l[1].p : "nothing");
+		int a = strncmp(l[0].p, "error", 5) == 0 ? 10 : (int)n[0];
+		int b = strncmp(l[1].p, "error", 5) == 0 ? 10 : (int)n[1];
+		snprintf(kind, KIND, "%.*s / %.*s", a, a > 0 ? l[0].p : "", b, b > 0 ? l[1].p : "");
 	}
 }
 
@@ -156,7 +162,7 @@ char *find_answers(const struct pair *p)
 
 	for (;;) { /* what is alike before is left out */
 		struct slice next[SIDES] = {rest[0], rest[1]};
-		if (!next_line(&next[0], &a) || !next_line(&next[1], &b) || a.n != b.n || memcmp(a.p, b.p, a.n) != 0)
+		if (!next_line(&next[0], &a) || !next_line(&next[1], &b) || !same(&a, &b))
 			break;
 		rest[0] = next[0];
 		rest[1] = next[1];

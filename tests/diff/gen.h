@@ -18,7 +18,7 @@ struct gen;
 struct gen *gen_new(const char *without);
 void gen_free(struct gen *g);
 
-/* One round: a random part of the groups, 1 to 8 sessions, about `lines` lines that end with the comparison of all data. */
+/* One round: a random part of the groups, 1 to 6 sessions, about `lines` lines, and the comparison of all data. */
 void gen_round(struct gen *g, uint64_t seed, unsigned lines, struct script *out);
 
 #endif

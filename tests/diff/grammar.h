@@ -17,11 +17,13 @@
 #ifndef ST_DIFF_GRAMMAR_H
 #define ST_DIFF_GRAMMAR_H
 
-#define GROUPS(X) X(base) X(read) X(dml) X(errors) X(warn) X(diag) X(set) X(sysvar) X(setstmt) X(charset) X(settrx) X(trans) \
-	X(ro) X(prepared) X(text_prepared) X(immediate) X(block) X(callexec) X(multi) X(routine_set) X(trigger) X(call) \
-	X(function) X(view) X(deep) X(uservar) X(lock) X(routine_lock) X(temp) X(routine_temp) X(lock_tables) X(handler) X(xa) \
-	X(xa_abort) X(sequence) X(ddl) X(cache) X(command) X(reset) X(change_user) X(bad_user) X(reconnect) X(role) X(vars) \
-	X(profile) X(fields) X(calc) X(insert_id) X(special) X(multi_table) X(schema) X(long_data)
+#define GROUPS(X) \
+	X(base) X(read) X(dml) X(errors) X(warn) X(diag) X(set) X(sysvar) X(setstmt) X(charset) X(settrx) \
+	X(trans) X(ro) X(prepared) X(text_prepared) X(immediate) X(block) X(callexec) X(multi) X(routine_set) \
+	X(trigger) X(call) X(function) X(view) X(deep) X(uservar) X(lock) X(routine_lock) X(temp) \
+	X(routine_temp) X(lock_tables) X(handler) X(xa) X(xa_abort) X(sequence) X(ddl) X(cache) X(command) \
+	X(reset) X(change_user) X(bad_user) X(reconnect) X(role) X(vars) X(profile) X(fields) X(calc) \
+	X(insert_id) X(special) X(multi_table) X(schema) X(long_data)
 
 enum group {
 #define GROUP(name) G_##name,

@@ -21,7 +21,8 @@ const struct alternative grammar_data[] = {
 	{"query", 1, G_read, "SELECT id FROM t1 WHERE id < 3 UNION SELECT id FROM t2 WHERE id > 4 ORDER BY 1"},
 	{"query", 1, G_read, "WITH c AS (SELECT id, a FROM t1 WHERE id < {2-9}) SELECT COUNT(*), MAX(a) FROM c"},
 	{"query", 1, G_read, "SELECT a, COUNT(*) FROM t1 GROUP BY a ORDER BY a"},
-	{"query", 1, G_read, "SELECT id FROM t1 WHERE EXISTS (SELECT 1 FROM t2 WHERE t2.t1_id = t1.id AND v > {1-40}) ORDER BY id"},
+	{"query", 1, G_read, "SELECT id FROM t1 WHERE EXISTS (SELECT 1 FROM t2 WHERE t2.t1_id = t1.id AND v > "
+		"{1-40}) ORDER BY id"},
 	{"query", 1, G_read, "(SELECT id FROM u1 ORDER BY id LIMIT 2)"},
 	{"query", 1, G_read, "VALUES ({1-5}, 'a'), (2, 'b')"},
 	{"query", 1, G_read, "SELECT {1-9} AS n, 'text' AS t, NULL, 1.50"},
@@ -29,7 +30,8 @@ const struct alternative grammar_data[] = {
 	{"query", 1, G_read, "SELECT id FROM t1 WHERE id = {id} {FOR UPDATE|LOCK IN SHARE MODE}"},
 	{"query", 1, G_read, "SHOW TABLES LIKE 't%'"},
 	{"query", 1, G_read, "SHOW COLUMNS FROM {t1|u1|v1}"},
-	{"query", 1, G_read, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd' ORDER BY 1"},
+	{"query", 1, G_read, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd' ORDER "
+		"BY 1"},
 	{"query", 1, G_read, "SELECT * FROM log1 ORDER BY id"},
 	{"query", 1, G_read, "SELECT id, n, v FROM tr1 ORDER BY id"},
 	{"query", 3, G_cache, "{lookup}"},
@@ -61,15 +63,18 @@ const struct alternative grammar_data[] = {
 	{"dml", 2, G_dml, "INSERT IGNORE INTO u1 (k, n) VALUES ({1-9}, 1), ({1-12}, 2)"},
 	{"dml", 2, G_dml, "REPLACE INTO u1 (k, n) VALUES ({1-9}, {1-99})"},
 	{"dml", 2, G_dml, "INSERT INTO u1 (k, n) VALUES ({1-9}, 5) ON DUPLICATE KEY UPDATE n = n + {0-2}"},
-	{"dml", 1, G_dml, "INSERT INTO u1 (k) VALUES ({1-9}) ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id), n = n + 1"},
+	{"dml", 1, G_dml, "INSERT INTO u1 (k) VALUES ({1-9}) ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id), "
+		"n = n + 1"},
 	{"dml", 1, G_dml, "INSERT INTO u1 (k, n) VALUES ({10-30}, {1-1100})"},
 	{"dml", 2, G_dml, "INSERT INTO {t1 (a)|u1 (k)} VALUES ({10-99}) RETURNING id"},
 	{"dml", 1, G_dml, "DELETE FROM u1 WHERE k = {1-9} RETURNING id, n"},
 	{"dml", 1, G_dml, "REPLACE INTO u1 (k) VALUES ({1-9}) RETURNING k"},
-	{"dml", 1, G_multi_table, "UPDATE t1, t2 SET t1.a = 5, t2.v = t2.v + 1 WHERE t2.t1_id = t1.id AND t1.id < {2-6}"},
+	{"dml", 1, G_multi_table, "UPDATE t1, t2 SET t1.a = 5, t2.v = t2.v + 1 WHERE t2.t1_id = t1.id AND "
+		"t1.id < {2-6}"},
 	{"dml", 1, G_multi_table, "DELETE t1, t2 FROM t1 JOIN t2 ON t2.t1_id = t1.id WHERE t1.id = {id}"},
 	{"dml", 1, G_multi_table, "INSERT INTO t1 (a, b) SELECT v, s FROM m1 WHERE id < {2-4} ORDER BY id"},
-	{"dml", 1, G_multi_table, "INSERT INTO log1 (who, what) SELECT 'select', b FROM t1 WHERE id < 3 ORDER BY id"},
+	{"dml", 1, G_multi_table, "INSERT INTO log1 (who, what) SELECT 'select', b FROM t1 WHERE id < 3 ORDER "
+		"BY id"},
 	{"dml", 1, G_dml, "INSERT INTO g1 (id, x) VALUES ({5-12}, {1-9})"},
 	{"dml", 1, G_dml, "UPDATE g1 SET x = x + 1 WHERE id = {id}"},
 	{"dml", 1, G_view, "UPDATE v1 SET a = {1-9} WHERE id = {id}"},
@@ -146,7 +151,8 @@ const struct alternative grammar_data[] = {
 	{"token_write", 2, G_cache, "DELETE FROM tok WHERE token = {key}"},
 	{"token_write", 4, G_cache, "INSERT INTO tok (token, member_id, version) VALUES ({key}, {1-3}, {1-99})"},
 	{"token_write", 2, G_cache, "REPLACE INTO tok (token, member_id, version) VALUES ({key}, {1-3}, {1-99})"},
-	{"token_write", 2, G_cache, "INSERT INTO tok (token, member_id) VALUES ({key}, 1) ON DUPLICATE KEY UPDATE version = version + 1"},
+	{"token_write", 2, G_cache, "INSERT INTO tok (token, member_id) VALUES ({key}, 1) ON DUPLICATE KEY "
+		"UPDATE version = version + 1"},
 	{"token_write", 1, G_cache, "UPDATE tok SET token = CONCAT('tok', {1-9}) WHERE token = {key}"},
 	{"token_write", 1, G_call, "CALL p_tok({key})"},
 	{"token_write", 1, G_trigger, "UPDATE tr1 SET v = 'w' WHERE id < 4"},
@@ -155,7 +161,8 @@ const struct alternative grammar_data[] = {
 	{"token_write", 1, G_cache, "REPLACE INTO sess VALUES ({1-9}, 1, 'replaced {1-99}')"},
 	{"token_write", 1, G_cache, "DELETE FROM sess WHERE id = {1-9}"},
 	{"token_write", 1, G_cache, "INSERT INTO sess VALUES ({1-12}, 2, 'inserted')"},
-	{"token_write", 1, G_cache, "UPDATE tok, sess SET tok.version = 7, sess.body = 'both' WHERE tok.id = sess.id AND tok.token = {key}"},
+	{"token_write", 1, G_cache, "UPDATE tok, sess SET tok.version = 7, sess.body = 'both' WHERE tok.id = "
+		"sess.id AND tok.token = {key}"},
 	{"token_write", 1, G_cache, "UPDATE tok SET expires_at = '2036-01-0{1-9}' WHERE token = {key}"},
 	/* --- definitions; only in some rounds --- */
 	{"ddl", 2, G_ddl, "ALTER TABLE {t1|u1|tok|a1} COMMENT = 'turn {1-99}'"},
@@ -177,6 +184,7 @@ const struct alternative grammar_data[] = {
 	{"ddl", 1, G_ddl, "SELECT f_new()"},
 	{"ddl", 1, G_ddl, "CALL p_new()"},
 	{"ddl", 1, G_ddl, "DROP FUNCTION IF EXISTS f_new"},
-	{"ddl", 1, G_ddl, "CREATE OR REPLACE TRIGGER tr_n BEFORE INSERT ON a1 FOR EACH ROW SET NEW.v = NEW.v + 100"},
+	{"ddl", 1, G_ddl, "CREATE OR REPLACE TRIGGER tr_n BEFORE INSERT ON a1 FOR EACH ROW SET NEW.v = NEW.v + "
+		"100"},
 	{NULL, 0, G_base, NULL},
 };

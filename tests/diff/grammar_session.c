@@ -73,7 +73,8 @@ const struct alternative grammar_session[] = {
 	{"diag", 2, G_diag, "SHOW ERRORS"},
 	{"diag", 2, G_diag, "SHOW COUNT(*) {WARNINGS|ERRORS}"},
 	{"diag", 1, G_diag, "GET DIAGNOSTICS @v1 = NUMBER, @v2 = ROW_COUNT ;; SELECT @v1, @v2"},
-	{"diag", 1, G_diag, "GET DIAGNOSTICS CONDITION 1 @v3 = MESSAGE_TEXT, @v2 = MYSQL_ERRNO ;; SELECT @v2, @v3"},
+	{"diag", 1, G_diag, "GET DIAGNOSTICS CONDITION 1 @v3 = MESSAGE_TEXT, @v2 = MYSQL_ERRNO ;; SELECT @v2, "
+		"@v3"},
 	{"diag", 1, G_diag, "SELECT ROW_COUNT() AS n"},
 	{"diag", 1, G_diag, "select row_count(), found_rows(), @@warning_count"},
 	{"diag", 1, G_diag, "SELECT FOUND_ROWS() AS total, LAST_INSERT_ID() AS id"},
@@ -85,7 +86,8 @@ const struct alternative grammar_session[] = {
 	{"diag", 1, G_insert_id, "SELECT a FROM t1 WHERE id = LAST_INSERT_ID()"},
 	{"diag", 1, G_diag, "DO ROW_COUNT() ;; SELECT ROW_COUNT()"},
 	{"diag", 1, G_uservar, "SET @v1 = ROW_COUNT(), @v2 = FOUND_ROWS() ;; SELECT @v1, @v2"},
-	{"diag", 2, G_prepared, "@prepare {A}: SELECT ROW_COUNT(), FOUND_ROWS() ;; @execute {A}: ;; {query} ;; @execute {A}: ;; @close {A}"},
+	{"diag", 2, G_prepared, "@prepare {A}: SELECT ROW_COUNT(), FOUND_ROWS() ;; @execute {A}: ;; {query} ;; "
+		"@execute {A}: ;; @close {A}"},
 	{"diag", 1, G_prepared, "@prepare {A}: SHOW WARNINGS ;; @execute {A}: ;; @close {A}"},
 	{"diag", 1, G_special, "SELECT LAST_INSERT_ID({1-99}) ;; SELECT LAST_INSERT_ID()"},
 	/* --- user variables --- */
@@ -134,9 +136,11 @@ const struct alternative grammar_session[] = {
 	{"temp", 1, G_routine_temp, "CALL p_temp() ;; SELECT * FROM tt3 ORDER BY id"},
 	{"temp", 1, G_routine_temp, "CALL p_shadow() ;; UPDATE u1 SET n = n + 1"},
 	{"temp", 1, G_routine_temp, "SELECT f_temp({1-9})"},
-	{"temp", 1, G_routine_temp, "EXECUTE IMMEDIATE 'CREATE TEMPORARY TABLE tt3 SELECT id FROM t1 WHERE id < 4'"},
+	{"temp", 1, G_routine_temp, "EXECUTE IMMEDIATE 'CREATE TEMPORARY TABLE tt3 SELECT id FROM t1 WHERE id "
+		"< 4'"},
 	{"temp", 1, G_routine_temp, "CALL p_exec('CREATE TEMPORARY TABLE tt3 (id INT)')"},
-	{"temp", 1, G_routine_temp, "BEGIN NOT ATOMIC CREATE TEMPORARY TABLE u1 SELECT 1 AS id, 9 AS k, 3 AS n; END"},
+	{"temp", 1, G_routine_temp, "BEGIN NOT ATOMIC CREATE TEMPORARY TABLE u1 SELECT 1 AS id, 9 AS k, 3 AS "
+		"n; END"},
 	{"temp", 1, G_routine_temp, "SELECT * FROM tt3"},
 	{"temp", 1, G_routine_temp, "DROP TEMPORARY TABLE IF EXISTS tt3, u1"},
 	/* --- transactions --- */
@@ -159,9 +163,12 @@ const struct alternative grammar_session[] = {
 	{"trans", 2, G_trans, "SET {|SESSION |@@}autocommit=0 ;; {query} ;; {dml} ;; {end} ;; SET autocommit=1"},
 	{"trans", 2, G_trans, "{end}"},
 	{"trans", 1, G_trans, "{begin}"},
-	{"trans", 1, G_settrx, "SET TRANSACTION {READ ONLY|ISOLATION LEVEL SERIALIZABLE} ;; {query} ;; {begin} ;; {query} ;; {end}"},
-	{"readonly", 4, G_ro, "START TRANSACTION READ ONLY{|, WITH CONSISTENT SNAPSHOT} ;; {query} ;; {query} ;; COMMIT"},
-	{"readonly", 4, G_ro, "START TRANSACTION READ ONLY ;; {query} ;; {ro_inner} ;; {query} ;; {COMMIT|ROLLBACK}"},
+	{"trans", 1, G_settrx, "SET TRANSACTION {READ ONLY|ISOLATION LEVEL SERIALIZABLE} ;; {query} ;; {begin} "
+		";; {query} ;; {end}"},
+	{"readonly", 4, G_ro, "START TRANSACTION READ ONLY{|, WITH CONSISTENT SNAPSHOT} ;; {query} ;; {query} "
+		";; COMMIT"},
+	{"readonly", 4, G_ro, "START TRANSACTION READ ONLY ;; {query} ;; {ro_inner} ;; {query} ;; "
+		"{COMMIT|ROLLBACK}"},
 	{"readonly", 2, G_ro, "START TRANSACTION READ ONLY ;; {query} ;; {ro_inner} ;; {dml} ;; COMMIT ;; {dml}"},
 	{"ro_inner", 1, G_uservar, "SET @v1 = {1-99}"},
 	{"ro_inner", 1, G_lock, "SELECT GET_LOCK('l1', 0)"},
@@ -177,22 +184,33 @@ const struct alternative grammar_session[] = {
 	/* --- prepared: the binary protocol --- */
 	{"prepared", 3, G_prepared, "@prepare {A}: {sql} ;; @execute {A}: ;; @close {A}"},
 	{"prepared", 2, G_prepared, "@prepare {A}: {sql} ;; @execute {A}: ;; @execute {A}:"},
-	{"prepared", 3, G_prepared, "@prepare {A}: SELECT id, a, b FROM t1 WHERE id = ? ;; @execute {A}: i{id} ;; @execute {A}: s{id}"},
-	{"prepared", 4, G_cache, "@prepare {A}: SELECT version FROM tok WHERE token = ? ;; @execute {A}: stok{1-9} ;; @execute {A}: stok{1-9}"},
-	{"prepared", 1, G_cache, "@prepare {A}: UPDATE tok SET version = ? WHERE token = ? ;; @execute {A}: i{1-99} stok{1-9}"},
-	{"prepared", 2, G_cache, "@prepare {A}: SELECT body FROM sess WHERE id = ? ;; @execute {A}: i{1-9} ;; @execute {A}: s{1-9}"},
-	{"prepared", 2, G_prepared, "@prepare {A}: INSERT INTO t1 (a, b, c, d) VALUES (?, ?, ?, ?) ;; @execute {A}: {values} ;; @execute {A}: {values}"},
-	{"prepared", 1, G_prepared, "@prepare {A}: UPDATE t1 SET b = ? WHERE id = ? ;; @execute {A}: {word} i{id} ;; @reset {A} ;; @execute {A}: n i{id}"},
+	{"prepared", 3, G_prepared, "@prepare {A}: SELECT id, a, b FROM t1 WHERE id = ? ;; @execute {A}: i{id} "
+		";; @execute {A}: s{id}"},
+	{"prepared", 4, G_cache, "@prepare {A}: SELECT version FROM tok WHERE token = ? ;; @execute {A}: "
+		"stok{1-9} ;; @execute {A}: stok{1-9}"},
+	{"prepared", 1, G_cache, "@prepare {A}: UPDATE tok SET version = ? WHERE token = ? ;; @execute {A}: "
+		"i{1-99} stok{1-9}"},
+	{"prepared", 2, G_cache, "@prepare {A}: SELECT body FROM sess WHERE id = ? ;; @execute {A}: i{1-9} ;; "
+		"@execute {A}: s{1-9}"},
+	{"prepared", 2, G_prepared, "@prepare {A}: INSERT INTO t1 (a, b, c, d) VALUES (?, ?, ?, ?) ;; @execute "
+		"{A}: {values} ;; @execute {A}: {values}"},
+	{"prepared", 1, G_prepared, "@prepare {A}: UPDATE t1 SET b = ? WHERE id = ? ;; @execute {A}: {word} "
+		"i{id} ;; @reset {A} ;; @execute {A}: n i{id}"},
 	{"prepared", 1, G_prepared, "@prepare {A}: SELECT ?, ? + 1, CONCAT(?, 'x') ;; @execute {A}: {values}"},
-	{"prepared", 1, G_long_data, "@prepare {A}: INSERT INTO t1 (a, b) VALUES (?, ?) ;; @long {A} 1: long ;; @long {A} 1: er data ;; @execute {A}: i{1-9} l"},
-	{"prepared", 1, G_long_data, "@prepare {A}: SELECT ?, LENGTH(?) ;; @long {A} 0: {word} ;; @reset {A} ;; @long {A} 1: abc ;; @execute {A}: sx l"},
+	{"prepared", 1, G_long_data, "@prepare {A}: INSERT INTO t1 (a, b) VALUES (?, ?) ;; @long {A} 1: long "
+		";; @long {A} 1: er data ;; @execute {A}: i{1-9} l"},
+	{"prepared", 1, G_long_data, "@prepare {A}: SELECT ?, LENGTH(?) ;; @long {A} 0: {word} ;; @reset {A} "
+		";; @long {A} 1: abc ;; @execute {A}: sx l"},
 	{"prepared", 4, G_prepared, "@execute {A}: i{1-9} {word}"},
 	{"prepared", 1, G_prepared, "@close {A}"},
 	{"prepared", 1, G_prepared, "@reset {A}"},
-	{"prepared", 1, G_prepared, "@prepare {A}: SELECT GROUP_CONCAT(b ORDER BY id), 1/3 FROM t1 WHERE id < ? ;; @execute {A}: i{2-9} ;; {set} ;; @execute {A}: i5"},
+	{"prepared", 1, G_prepared, "@prepare {A}: SELECT GROUP_CONCAT(b ORDER BY id), 1/3 FROM t1 WHERE id < "
+		"? ;; @execute {A}: i{2-9} ;; {set} ;; @execute {A}: i5"},
 	{"prepared", 1, G_call, "@prepare {A}: CALL p_out(?, ?) ;; @execute {A}: i1 i{1-9} ;; @close {A}"},
 	{"prepared", 1, G_call, "@prepare {A}: CALL p_sel() ;; @execute {A}: ;; @execute {A}:"},
-	{"prepared", 1, G_set, "@prepare {A}: SET {scope}{group_concat_max_len|div_precision_increment|net_retry_count}=? ;; @execute {A}: i{5-20}"},
+	{"prepared", 1, G_set, "@prepare {A}: SET "
+		"{scope}{group_concat_max_len|div_precision_increment|net_retry_count}=? ;; @execute {A}: "
+		"i{5-20}"},
 	{"prepared", 1, G_trans, "@prepare {A}: {BEGIN|COMMIT|ROLLBACK} ;; @execute {A}:"},
 	{"values", 1, G_prepared, "i{1-99} {word} d{1-9}.25 t2026-03-0{1-9}T01:02:03"},
 	{"values", 1, G_prepared, "y{1-99} n s{1-9}.5 n"},
@@ -201,25 +219,36 @@ const struct alternative grammar_session[] = {
 	/* --- prepared: as text --- */
 	{"text_prepared", 3, G_text_prepared, "PREPARE p{B} FROM {q:sql} ;; EXECUTE p{B} ;; EXECUTE p{B}"},
 	{"text_prepared", 2, G_text_prepared, "EXECUTE p{B}"},
-	{"text_prepared", 1, G_text_prepared, "PREPARE p{B} FROM 'SELECT a, ? FROM t1 WHERE id = ?' ;; EXECUTE p{B} USING {1-9}, {id}"},
+	{"text_prepared", 1, G_text_prepared, "PREPARE p{B} FROM 'SELECT a, ? FROM t1 WHERE id = ?' ;; EXECUTE "
+		"p{B} USING {1-9}, {id}"},
 	{"text_prepared", 1, G_text_prepared, "DEALLOCATE PREPARE p{B}"},
-	{"text_prepared", 1, G_text_prepared, "EXECUTE IMMEDIATE 'SELECT ?, a FROM t1 WHERE id = ?' USING 'x', {id}"},
-	{"text_prepared", 1, G_cache, "PREPARE p{B} FROM 'SELECT version FROM tok WHERE token = ?' ;; SET @k = {key} ;; EXECUTE p{B} USING @k"},
+	{"text_prepared", 1, G_text_prepared, "EXECUTE IMMEDIATE 'SELECT ?, a FROM t1 WHERE id = ?' USING 'x', "
+		"{id}"},
+	{"text_prepared", 1, G_cache, "PREPARE p{B} FROM 'SELECT version FROM tok WHERE token = ?' ;; SET @k = "
+		"{key} ;; EXECUTE p{B} USING @k"},
 	/* --- LOCK TABLES: nobody else runs meanwhile --- */
-	{"tables", 3, G_lock_tables, "!LOCK TABLES t1 WRITE, t2 READ ;; {query} ;; UPDATE t1 SET a = a + 1 WHERE id = {id} ;; UNLOCK TABLES"},
-	{"tables", 2, G_lock_tables, "!LOCK TABLES t1 READ, u1 READ ;; {query} ;; {dml} ;; {query} ;; UNLOCK TABLES"},
-	{"tables", 1, G_lock_tables, "!LOCK TABLE m1 WRITE ;; INSERT INTO m1 (v) VALUES (1) ;; {query} ;; BEGIN ;; {query} ;; COMMIT"},
-	{"tables", 1, G_lock_tables, "!LOCK TABLES tok WRITE ;; {lookup} ;; {token_write} ;; {lookup} ;; UNLOCK TABLES"},
+	{"tables", 3, G_lock_tables, "!LOCK TABLES t1 WRITE, t2 READ ;; {query} ;; UPDATE t1 SET a = a + 1 "
+		"WHERE id = {id} ;; UNLOCK TABLES"},
+	{"tables", 2, G_lock_tables, "!LOCK TABLES t1 READ, u1 READ ;; {query} ;; {dml} ;; {query} ;; UNLOCK "
+		"TABLES"},
+	{"tables", 1, G_lock_tables, "!LOCK TABLE m1 WRITE ;; INSERT INTO m1 (v) VALUES (1) ;; {query} ;; "
+		"BEGIN ;; {query} ;; COMMIT"},
+	{"tables", 1, G_lock_tables, "!LOCK TABLES tok WRITE ;; {lookup} ;; {token_write} ;; {lookup} ;; "
+		"UNLOCK TABLES"},
 	{"tables", 1, G_lock_tables, "!LOCK TABLES t1 WRITE ;; {query} ;; @{quit|abort|reset_connection}"},
 	/* --- HANDLER, XA, sequences --- */
-	{"handler", 2, G_handler, "HANDLER t1 OPEN{| AS h} ;; HANDLER t1 READ FIRST ;; HANDLER t1 READ NEXT LIMIT 2 ;; HANDLER t1 CLOSE"},
+	{"handler", 2, G_handler, "HANDLER t1 OPEN{| AS h} ;; HANDLER t1 READ FIRST ;; HANDLER t1 READ NEXT "
+		"LIMIT 2 ;; HANDLER t1 CLOSE"},
 	{"handler", 1, G_handler, "HANDLER u1 OPEN ;; HANDLER u1 READ `PRIMARY` = ({id}) ;; {query}"},
 	{"handler", 1, G_handler, "HANDLER {u1|t1} READ {FIRST|NEXT|`PRIMARY` >= (3) LIMIT 3}"},
 	{"handler", 1, G_handler, "HANDLER u1 CLOSE"},
-	{"xa", 4, G_xa, "XA START 'x{B}' ;; {xa_dml} ;; XA END 'x{B}' ;; XA PREPARE 'x{B}' ;; XA {COMMIT|ROLLBACK} 'x{B}'"},
-	{"xa", 2, G_xa, "XA START 'x{B}' ;; {xa_dml} ;; {query} ;; XA END 'x{B}' ;; XA {COMMIT 'x{B}' ONE PHASE|ROLLBACK 'x{B}'}"},
+	{"xa", 4, G_xa, "XA START 'x{B}' ;; {xa_dml} ;; XA END 'x{B}' ;; XA PREPARE 'x{B}' ;; XA "
+		"{COMMIT|ROLLBACK} 'x{B}'"},
+	{"xa", 2, G_xa, "XA START 'x{B}' ;; {xa_dml} ;; {query} ;; XA END 'x{B}' ;; XA {COMMIT 'x{B}' ONE "
+		"PHASE|ROLLBACK 'x{B}'}"},
 	{"xa", 1, G_xa, "XA {START|END|PREPARE|COMMIT|ROLLBACK} 'x{1-3}'"},
-	{"xa", 2, G_xa_abort, "XA START 'x{B}' ;; {xa_dml} ;; XA END 'x{B}' ;; XA PREPARE 'x{B}' ;; @{quit|abort} ;; XA RECOVER ;; XA {COMMIT|ROLLBACK} 'x{B}'"},
+	{"xa", 2, G_xa_abort, "XA START 'x{B}' ;; {xa_dml} ;; XA END 'x{B}' ;; XA PREPARE 'x{B}' ;; "
+		"@{quit|abort} ;; XA RECOVER ;; XA {COMMIT|ROLLBACK} 'x{B}'"},
 	{"xa_dml", 1, G_xa, "UPDATE t1 SET a = a + 1 WHERE id = {id}"},
 	{"xa_dml", 1, G_xa, "INSERT INTO t1 (a, b) VALUES ({1-9}, 'xa')"},
 	{"xa_dml", 1, G_xa, "UPDATE tok SET version = version + 1 WHERE token = 'tok{1-9}'"},

@@ -69,9 +69,10 @@ const struct alternative grammar_state[] = {
 	{"v_mode", 1, G_set, "'NO_UNSIGNED_SUBTRACTION,PAD_CHAR_TO_FULL_LENGTH,TIME_ROUND_FRACTIONAL'"},
 	{"v_mode", 1, G_set, "'NONSENSE'"},
 	{"v_mode", 1, G_set, "'MSSQL'"},
-	{"name", 1, G_set, "{sql_mode|time_zone|group_concat_max_len|lc_time_names|div_precision_increment|sql_auto_is_null}"},
-	{"name", 1, G_set, "{sql_select_limit|max_error_count|default_week_format|sql_safe_updates|auto_increment_increment}"},
-	{"name", 1, G_set, "{foreign_key_checks|character_set_results|collation_connection|net_retry_count|wait_timeout}"},
+	{"name", 1, G_set, "{sql_mode|time_zone|group_concat_max_len|lc_time_names|div_precision_increment}"},
+	{"name", 1, G_set, "{sql_select_limit|max_error_count|sql_safe_updates|auto_increment_increment}"},
+	{"name", 1, G_set, "{default_week_format|sql_auto_is_null|sql_big_selects|lc_messages}"},
+	{"name", 1, G_set, "{foreign_key_checks|character_set_results|collation_connection|net_retry_count}"},
 	{"scope", 3, G_set, ""},
 	{"scope", 2, G_set, "SESSION "},
 	{"scope", 1, G_set, "LOCAL "},
@@ -93,7 +94,8 @@ const struct alternative grammar_state[] = {
 	{"set", 1, G_charset, "SET NAMES latin1 COLLATE latin1_german1_ci"},
 	{"set", 1, G_charset, "SET {CHARACTER SET|CHARSET} {utf8mb4|latin1|DEFAULT}"},
 	{"set", 1, G_charset, "SET {assign}, NAMES {utf8mb4|latin1}"},
-	{"set", 2, G_settrx, "SET {|SESSION |}TRANSACTION ISOLATION LEVEL {READ COMMITTED|REPEATABLE READ|SERIALIZABLE}"},
+	{"set", 2, G_settrx, "SET {|SESSION |}TRANSACTION ISOLATION LEVEL {READ COMMITTED|REPEATABLE "
+		"READ|SERIALIZABLE}"},
 	{"set", 1, G_settrx, "SET {|SESSION }TRANSACTION READ {ONLY|WRITE|WRITE}"},
 	{"set", 1, G_settrx, "SET SESSION tx_read_only={0|0|1}"},
 	{"set", 3, G_role, "SET ROLE {r_d|r_d|NONE|nosuch}"},
@@ -113,11 +115,13 @@ const struct alternative grammar_state[] = {
 	{"rset", 1, G_trigger, "UPDATE tr1 SET v = 'changed' WHERE n = {0-4}"},
 	{"rset", 1, G_trigger, "DELETE FROM tr1 WHERE n = {0-4}"},
 	{"rset", 2, G_block, "BEGIN NOT ATOMIC SET {assign}; SELECT {1-5}; SET {assign}; END"},
-	{"rset", 1, G_block, "BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; SET {assign}; {dml}; END"},
+	{"rset", 1, G_block, "BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; SET "
+		"{assign}; {dml}; END"},
 	/* reads that depend on it */
 	{"stateful", 3, G_set, "SELECT GROUP_CONCAT(b ORDER BY id SEPARATOR ', ') FROM t1"},
 	{"stateful", 2, G_set, "SELECT 1/3, {1-9}/7, c/3 FROM t1 WHERE id = {1-5}"},
-	{"stateful", 2, G_set, "SELECT DATE_FORMAT(d, '%W %M'), DAYNAME(d), MONTHNAME(d) FROM t1 WHERE id < 4 ORDER BY id"},
+	{"stateful", 2, G_set, "SELECT DATE_FORMAT(d, '%W %M'), DAYNAME(d), MONTHNAME(d) FROM t1 WHERE id < 4 "
+		"ORDER BY id"},
 	{"stateful", 1, G_set, "SELECT WEEK('2026-01-0{1-9}'), YEARWEEK('2026-01-03')"},
 	{"stateful", 3, G_set, "SELECT 'a' || 'b', 'x' || b FROM t1 WHERE id = {1-5}"},
 	{"stateful", 2, G_set, "SELECT \"id\", \"b\" FROM t1 WHERE id = {1-5}"},
@@ -129,13 +133,17 @@ const struct alternative grammar_state[] = {
 	{"stateful", 2, G_charset, "SELECT 'a' = 'A', 'ss' = _utf8mb4 X'C39F', CHARSET('x'), COLLATION('x')"},
 	{"stateful", 2, G_charset, "SELECT _utf8mb4 X'C3A4C3B6' AS t, HEX('\xc3\xa4'), CHAR_LENGTH('\xc3\xa4')"},
 	{"stateful", 1, G_charset, "SELECT id FROM t1 WHERE b = 'ROW 3' ORDER BY id"},
-	{"stateful", 2, G_set, "SHOW VARIABLES LIKE '{sql_mode|time_zone|character_set_c%|collation_co%|lc_%names}'"},
-	{"stateful", 2, G_set, "SHOW {SESSION|LOCAL|} VARIABLES LIKE '{group_concat_max_len|sql_big_selects|net_re%|%timeout}'"},
+	{"stateful", 2, G_set, "SHOW VARIABLES LIKE "
+		"'{sql_mode|time_zone|character_set_c%|collation_co%|lc_%names}'"},
+	{"stateful", 2, G_set, "SHOW {SESSION|LOCAL|} VARIABLES LIKE "
+		"'{group_concat_max_len|sql_big_selects|net_re%|%timeout}'"},
 	{"stateful", 3, G_sysvar, "SELECT @@{session.||local.|}{name}"},
 	{"stateful", 1, G_sysvar, "SELECT @@{name}, @@{name} AS two, id FROM t1 WHERE id = 1"},
 	{"stateful", 1, G_set, "SELECT @@sql_big_selects, @@autocommit, @@tx_isolation, @@collation_connection"},
-	{"stateful", 1, G_special, "SELECT IF(UNIX_TIMESTAMP() < 1750000000, NOW(), 0), IF(UNIX_TIMESTAMP() < 1750000000, CURDATE(), 0)"},
-	{"stateful", 1, G_special, "INSERT INTO log1 (who, what) SELECT 'now', IF(UNIX_TIMESTAMP() < 1750000000, NOW(), 0)"},
+	{"stateful", 1, G_special, "SELECT IF(UNIX_TIMESTAMP() < 1750000000, NOW(), 0), IF(UNIX_TIMESTAMP() < "
+		"1750000000, CURDATE(), 0)"},
+	{"stateful", 1, G_special, "INSERT INTO log1 (who, what) SELECT 'now', IF(UNIX_TIMESTAMP() < "
+		"1750000000, NOW(), 0)"},
 	{"stateful", 1, G_role, "SELECT * FROM d3.r1 ORDER BY id"},
 	{"stateful", 1, G_role, "SELECT CURRENT_ROLE()"},
 	{"stateful", 1, G_schema, "SELECT DATABASE(), SCHEMA()"},
@@ -143,12 +151,15 @@ const struct alternative grammar_state[] = {
 	{"stateful", 1, G_set, "INSERT INTO t1 (a, b) VALUES ('{1-9}x', REPEAT('b', {10-60}))"},
 	{"stateful", 1, G_set, "SELECT 5 / 0, 7 % 0"},
 	/* variables that are told of one statement or one row */
-	{"special", 3, G_special, "SET {|SESSION |@@|@@session.}timestamp={1700000000|1700000000.25|1600000000|DEFAULT}"},
+	{"special", 3, G_special, "SET {|SESSION "
+		"|@@|@@session.}timestamp={1700000000|1700000000.25|1600000000|DEFAULT}"},
 	{"special", 2, G_special, "SET {|SESSION |@@}insert_id={500-520} ;; INSERT INTO t1 (a) VALUES ({1-9})"},
 	{"special", 2, G_special, "SET {|SESSION |@@}last_insert_id={1-99} ;; SELECT LAST_INSERT_ID()"},
 	{"special", 1, G_special, "SET rand_seed1={1-99}, rand_seed2={1-99}; SELECT FLOOR(RAND() * 1000)"},
 	{"special", 1, G_special, "SELECT RAND({1-9}), FLOOR(RAND({1-9}) * 100)"},
-	{"special", 1, G_profile, "SET profiling={1|0|1} ;; {query} ;; SELECT COUNT(DISTINCT QUERY_ID) FROM information_schema.PROFILING"},
-	{"special", 1, G_profile, "SET optimizer_trace='enabled={on|off}' ;; {query} ;; SELECT QUERY FROM information_schema.OPTIMIZER_TRACE"},
+	{"special", 1, G_profile, "SET profiling={1|0|1} ;; {query} ;; SELECT COUNT(DISTINCT QUERY_ID) FROM "
+		"information_schema.PROFILING"},
+	{"special", 1, G_profile, "SET optimizer_trace='enabled={on|off}' ;; {query} ;; SELECT QUERY FROM "
+		"information_schema.OPTIMIZER_TRACE"},
 	{NULL, 0, G_base, NULL},
 };

@@ -54,8 +54,8 @@ static void die(const char *why)
 
 static void tell(const struct script *s, const char *comment)
 {
-	struct buf text = {0};
-	char *path = xasprintf("%s/%s-%llu-%u.script", option.out, option.mode, (unsigned long long)option.seed, distinct);
+	char *path = xasprintf("%s/%s-%llu-%u.script", option.out, option.mode, (unsigned long long)option.seed,
+			       distinct);
 
 	if (!script_save(s, path, comment))
 		fprintf(stderr, "diff: %s cannot be written\n", path);
@@ -64,7 +64,6 @@ static void tell(const struct script *s, const char *comment)
 		printf("    %s\n", s->line[i]);
 	fflush(stdout);
 	free(path);
-	buf_fini(&text);
 }
 
 /* Replays, shrinks, and tells it unless one of the same shape was told before. `s` ends with the line that differed. */
@@ -105,7 +104,8 @@ static void take_difference(struct pair *p, struct script *s, const char *where)
 	shape = find_shape(s, again);
 	if (find_count(again ? "shrunk" : "unreproduced", shape) == 0) {
 		distinct++;
-		comment = xasprintf("%s, mode %s: %s\n%s%s", where, option.mode, kind, again ? "" : "not seen again\n", answers);
+		comment = xasprintf("%s, mode %s: %s\n%s%s", where, option.mode, kind, again ? "" : "not seen again\n",
+				    answers);
 		tell(s, comment);
 		free(comment);
 	}
@@ -263,10 +263,9 @@ int main(int argc, char **argv)
 	lag_stop();
 	if (!good)
 		fprintf(stderr, "diff: it cannot go on: %s\n", pair.why);
-	printf("mode=%s seed=%llu statements=%llu seconds=%.1f rate=%.0f differences=%u distinct=%u unreproduced=%u timing=%u\n",
-	       option.mode, (unsigned long long)option.seed, (unsigned long long)pair.statements, seconds,
-	       (double)pair.statements / seconds, found, distinct, unreproduced,
-	       timing);
+	printf("mode=%s seed=%llu statements=%llu seconds=%.1f rate=%.0f", option.mode, (unsigned long long)option.seed,
+	       (unsigned long long)pair.statements, seconds, (double)pair.statements / seconds);
+	printf(" differences=%u distinct=%u unreproduced=%u timing=%u\n", found, distinct, unreproduced, timing);
 	gen_free(g);
 	return !good ? 2 : found > 0;
 }

@@ -54,20 +54,20 @@ static const char held[] =
 	"SELECT COUNT(*) FROM d.a1 FOR UPDATE;";
 
 /* A server cleans up behind a client that has gone when it sees so: here both sides are waited for. The proxied side
- * counts as done when as much is free there as directly; a second is a lot, and if it holds on to it then the difference
- * will show. */
+ * counts as done when as much is free there as directly; a second is a lot, and if it holds on to something then the
+ * difference will show. */
 static void settle(struct pair *p, uint32_t thread_id)
 {
 	char sql[160];
 
 	snprintf(sql, sizeof sql, "SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = %u", thread_id);
-	for (unsigned i = 0; i < 5000 && wire_query(&p->root[DIRECT], sql, &p->answer[DIRECT]) &&
-			     p->answer[DIRECT].rows > 0; i++)
+	for (unsigned i = 0; i < 5000 && wire_query(&p->root[DIRECT], sql, &p->aside[DIRECT]) &&
+			     p->aside[DIRECT].rows > 0; i++)
 		usleep(100);
-	wire_query(&p->root[DIRECT], held, &p->answer[DIRECT]);
+	wire_query(&p->root[DIRECT], held, &p->aside[DIRECT]);
 	for (unsigned i = 0; i < 5000; i++) {
-		wire_query(&p->root[PROXIED], held, &p->answer[PROXIED]);
-		if (slice_eq(buf_slice(&p->answer[DIRECT].text), buf_slice(&p->answer[PROXIED].text)))
+		wire_query(&p->root[PROXIED], held, &p->aside[PROXIED]);
+		if (slice_eq(buf_slice(&p->aside[DIRECT].text), buf_slice(&p->aside[PROXIED].text)))
 			break;
 		usleep(200);
 	}
@@ -88,7 +88,7 @@ static void end_session(struct pair *p, struct session *s, bool quit)
 		return;
 	for (unsigned side = 0; side < SIDES; side++)
 		wire_close(&s->wire[side], quit);
-	s->open = false;
+	s->open = s->late = false;
 	forget_statements(s);
 	if (p->locked_by == (unsigned)(s - p->session))
 		p->locked_by = 0;
@@ -105,17 +105,19 @@ void pair_end_sessions(struct pair *p)
 
 /* --- comparing --- */
 
-static enum outcome compare(struct pair *p)
+enum outcome pair_compare(struct pair *p, bool late)
 {
 	p->statements++;
-	return slice_eq(buf_slice(&p->answer[DIRECT].text), buf_slice(&p->answer[PROXIED].text)) ? SAME : DIFFERENT;
+	bool equal = expected_equal(buf_slice(&p->answer[DIRECT].text), buf_slice(&p->answer[PROXIED].text), late);
+	return equal ? SAME : DIFFERENT;
 }
 
 static enum outcome read_both(struct pair *p, struct session *s, enum result_shape shape)
 {
 	for (unsigned side = 0; side < SIDES; side++)
 		wire_read(&s->wire[side], shape, &p->answer[side]);
-	enum outcome outcome = compare(p);
+	s->late |= p->answer[DIRECT].error;
+	enum outcome outcome = pair_compare(p, s->late);
 	if (p->answer[DIRECT].lost || p->answer[PROXIED].lost)
 		end_session(p, s, false);
 	return outcome;
@@ -149,7 +151,7 @@ static enum outcome open_session(struct pair *p, struct session *s)
 					  .caps = k->caps, .collation = k->collation};
 		wire_open(&s->wire[side], &to, &p->answer[side]);
 	}
-	enum outcome outcome = compare(p);
+	enum outcome outcome = pair_compare(p, s->late);
 	s->open = s->wire[DIRECT].fd >= 0 && s->wire[PROXIED].fd >= 0;
 	if (!s->open)
 		for (unsigned side = 0; side < SIDES; side++)
@@ -180,7 +182,7 @@ static enum outcome change_user(struct pair *p, struct session *s, const struct 
 		wire_send_change_user(&s->wire[side], &to);
 	for (unsigned side = 0; side < SIDES; side++)
 		wire_read_change_user(&s->wire[side], &to, &p->answer[side]);
-	enum outcome outcome = compare(p);
+	enum outcome outcome = pair_compare(p, s->late);
 	if (!p->answer[DIRECT].error)
 		forget_statements(s);
 	if (p->answer[DIRECT].lost || p->answer[PROXIED].lost)
@@ -200,6 +202,7 @@ static bool asks_nobody(const struct session *s, const struct step *step)
 static enum outcome prepare(struct pair *p, struct session *s, const struct step *step)
 {
 	s->asks[step->number] = strcasestr(step->text, "found_rows()") != NULL;
+	s->late |= strcasestr(step->text, "SET STATEMENT") != NULL;
 	enum outcome outcome = command(p, s, COM_STMT_PREPARE, slice_str(step->text), RESULT_SHAPE_PREPARE);
 
 	if (outcome == SAME && s->open) {
@@ -211,7 +214,8 @@ static enum outcome prepare(struct pair *p, struct session *s, const struct step
 }
 
 /* Commands that begin with a statement's id; without an answer: nothing to compare. */
-static enum outcome of_statement(struct pair *p, struct session *s, const struct step *step, enum com com, bool answered)
+static enum outcome of_statement(struct pair *p, struct session *s, const struct step *step, enum com com,
+				 bool answered)
 {
 	if (s->params[step->number] == UINT_MAX)
 		return SKIPPED;
@@ -258,6 +262,7 @@ static enum outcome query(struct pair *p, struct session *s, const char *sql)
 
 	if (text_defines(sql))
 		p->defined = false;
+	s->late |= strcasestr(sql, "SET STATEMENT") != NULL;
 	enum outcome outcome = command(p, s, COM_QUERY, slice_str(sql), RESULT_SHAPE_QUERY);
 	if (text_locks_tables(sql) && !p->answer[DIRECT].error)
 		p->locked_by = number;
@@ -289,8 +294,8 @@ static enum outcome run(struct pair *p, struct session *s, const struct step *st
 }
 
 /* A definition cannot be changed while a transaction holds on to it, and a locked table cannot be read by others; a
- * read that the proxy gave to a replica holds nothing at the primary, and is not held up there. That is what a split is,
- * so neither is compared. */
+ * read that the proxy gave to a replica holds nothing at the primary, and is not held up there. That is what a split
+ * is, so neither is compared. */
 static bool kept_apart(const struct pair *p, const struct step *step)
 {
 	bool locks = step->kind == STEP_QUERY && text_needs_table_alone(step->text);

@@ -30,12 +30,14 @@ struct session {
 	unsigned params[STATEMENTS];      /* of the direct one's; UINT_MAX: not prepared */
 	bool asks[STATEMENTS];            /* names FOUND_ROWS() */
 	bool selected;                    /* since its login or reset */
+	bool late;                        /* it did what the server tells of late */
 };
 
 struct pair {
 	struct place place;
 	struct session session[SESSIONS];
 	struct answer answer[SIDES];      /* of the last step */
+	struct answer aside[SIDES];       /* of what is asked beside it */
 	struct wire root[SIDES], keeper[SIDES]; /* as root at the primaries; as an application that keeps the data */
 	struct wire watch[REPLICAS];      /* as root at the replicas */
 	struct wire admin;
@@ -55,6 +57,9 @@ bool pair_open(struct pair *p);
  * changed or `all` says so. */
 bool pair_fresh(struct pair *p, bool all);
 void pair_end_sessions(struct pair *p);
+
+/* Are the two answers in p->answer the same, as far as they have to be? late: expected_equal(). */
+enum outcome pair_compare(struct pair *p, bool late);
 
 /* Runs a line on both sides. What both answered is in p->answer. */
 enum outcome pair_step(struct pair *p, const char *line);

@@ -92,7 +92,7 @@ static void render_eof(struct answer *a, struct slice payload)
 {
 	buf_put_str(&a->text, "eof");
 	put_pair(&a->text, "warnings", get_u16(payload.p + 1));
-	put_status(a, get_u16(payload.p + 3));
+	put_status(a, get_u16(payload.p + 3) & ~(unsigned)EXPECTED_EOF_STATUS);
 	buf_put_str(&a->text, "\n");
 }
 

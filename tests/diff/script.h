@@ -8,7 +8,8 @@
  *	1 connect KIND DB                  a session's first line; KIND: a row of kinds[] in pair.c; DB: - for none.
  *	                                   Without it: 1 connect 0 d
  *	1 prepare 2: SELECT ?              under the number 2 of this session (0 to 7)
- *	1 execute 2: i5 sabc n d1.5        with parameters: integer, text, NULL, double, y tiny, tDATETIME, l long data sent
+ *	1 execute 2: i5 sabc n d1.5        with parameters: integer, text, NULL, double; y tiny, tDATETIME, l: long data
+ *	                                   was sent
  *	1 long 2 0: abc                    COM_STMT_SEND_LONG_DATA of parameter 0
  *	1 reset 2, 1 close 2
  *	1 init_db d, 1 ping, 1 reset_connection, 1 set_option 0, 1 fields t1
