@@ -399,7 +399,9 @@ static int take_ok(struct outgoing *o, struct backend *b, enum result_part part,
 		track_filter(s, ok.state, &told);
 	ok.state = buf_slice(&told);
 	unsigned changed = told.len > 0 ? STATUS_STATE_CHANGED : 0;
-	bool call = c->is_statement && c->stmt->kind == SQL_CALL; /* it had happened before its columns were told */
+	/* Of a block it had happened before its columns were told. */
+	bool call = c->is_statement && (c->stmt->kind == SQL_CALL || c->stmt->kind == SQL_COMPOUND ||
+					c->stmt->kind == SQL_EXECUTE);
 	unsigned status = (ok.status & ~(unsigned)STATUS_STATE_CHANGED) | changed;
 	put_columns_status(o, call ? status : status & ~(unsigned)STATUS_STATE_CHANGED);
 	size_t from = begin_made(o);

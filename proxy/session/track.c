@@ -98,11 +98,26 @@ static bool told_by_default(struct slice name)
 	return false;
 }
 
+static bool mentions(struct slice text, struct slice word)
+{
+	for (size_t i = 0; i + word.n <= text.n; i++)
+		if (strncasecmp((const char *)text.p + i, (const char *)word.p, word.n) == 0)
+			return true;
+	return false;
+}
+
 /* After SET STATEMENT .. FOR the old value is reported late, with whatever is reported next: here that may be a write's
  * GTID, which servers do not report by default. */
-static bool sets_variables(const struct session *s)
+static bool may_set(const struct session *s, struct slice name)
 {
-	return !s->command->is_statement || (effects_of(s) & EFFECT_VARIABLES);
+	const struct command *c = s->command;
+
+	if (!c->is_statement)
+		return true;
+	if (c->stmt->kind == SQL_SET && !(c->stmt->flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_SUBQUERY)))
+		return mentions(c->text, name) || mentions(c->text, slice_str("names")) ||
+		       mentions(c->text, slice_str("char"));
+	return (effects_of(s) & EFFECT_VARIABLES) != 0;
 }
 
 void track_filter(const struct session *s, struct slice state, struct buf *out)
@@ -111,7 +126,7 @@ void track_filter(const struct session *s, struct slice state, struct buf *out)
 
 	while (track_next(&state, &t) > 0)
 		if (t.type == TRACK_SCHEMA ||
-		    (t.type == TRACK_SYSTEM_VARIABLES && told_by_default(t.name) && sets_variables(s)))
+		    (t.type == TRACK_SYSTEM_VARIABLES && told_by_default(t.name) && may_set(s, t.name)))
 			track_build(out, &t);
 }
 
