@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the session's last statement left behind for ROW_COUNT(), FOUND_ROWS(), the list of warnings and their counts,
- * wherever it ran: at the primary, at a replica, in the cache, here. The rules were made by asking a MariaDB 10.11 after
- * each form of statement (tests/data/diagnostics.tsv asks them again). Plain questions are answered from here; what
- * needs more goes to the connection that ran the statement, which the session keeps meanwhile (home.c); where that is
- * gone, the numbers are put into the question's text.
+ * wherever it ran: at the primary, at a replica, in the cache, here. The rules were made by asking a MariaDB 10.11
+ * after each form of statement; tests/data/equal_state.sql and make diff ask again. Plain questions are answered from
+ * here; what needs more goes to the connection that ran the statement, which the session keeps meanwhile (home.c);
+ * where that is gone, the numbers are put into the question's text.
  */
 #include "session/session.h"
 
@@ -41,7 +41,8 @@ void diag_hit(struct session *s, uint64_t rows)
 	s->diag = (struct diag){.n = {.row_count = -1, .found_rows = rows}, .found_known = true, .list_known = true};
 }
 
-/* --- what a statement leaves ---------------------------------------------------------------------------------------- */
+/* --- what a statement leaves ----------------------------------------------------------------------------------------
+ */
 
 static bool has(const struct command *c, uint32_t flags)
 {
@@ -68,7 +69,8 @@ static bool one_table_delete(struct slice text)
 		if (slice_ieq(slice_of(text.p + i, 4), "from"))
 			return true;
 		for (unsigned w = 0; w < sizeof words / sizeof *words; w++)
-			if (text.n - i > strlen(words[w]) && slice_ieq(slice_of(text.p + i, strlen(words[w])), words[w]))
+			if (text.n - i > strlen(words[w]) &&
+			    slice_ieq(slice_of(text.p + i, strlen(words[w])), words[w]))
 				i += strlen(words[w]);
 		if (text.p[i] > ' ')
 			return false;
@@ -98,27 +100,20 @@ static enum answer keeps_found(const struct command *c)
 	if (has(c, SQLF_SUBQUERY | SQLF_UNKNOWN_FUNC | SQLF_SET_STATEMENT))
 		return UNKNOWN;
 	switch (c->stmt->kind) {
-	case SQL_DELETE:
-		return one_table_delete(c->text) ? YES : UNKNOWN;
+	case SQL_DELETE: return one_table_delete(c->text) ? YES : UNKNOWN;
 	case SQL_INSERT:
 	case SQL_REPLACE:
-	case SQL_UPDATE:
-		return effects_spread(c) ? UNKNOWN : YES;
+	case SQL_UPDATE: return effects_spread(c) ? UNKNOWN : YES;
 	case SQL_SET:
-	case SQL_DO:
-		return c->stmt->ntables > 0 ? UNKNOWN : YES;
+	case SQL_DO: return c->stmt->ntables > 0 ? UNKNOWN : YES;
 	case SQL_DDL:
-	case SQL_CREATE_TEMP:
-		return mentions_select(c->text) ? UNKNOWN : YES;
-	case SQL_SHOW:
-		return c->failed ? YES : keeps_by_text(c);
+	case SQL_CREATE_TEMP: return mentions_select(c->text) ? UNKNOWN : YES;
+	case SQL_SHOW: return c->failed ? YES : keeps_by_text(c);
 	case SQL_CALL:
 	case SQL_EXECUTE:
 	case SQL_COMPOUND:
-	case SQL_OTHER:
-		return UNKNOWN;
-	default:
-		return YES;
+	case SQL_OTHER: return UNKNOWN;
+	default: return YES;
 	}
 }
 
@@ -136,8 +131,7 @@ static enum answer clears_list(const struct command *c)
 	case SQL_LOAD:
 	case SQL_TRUNCATE:
 	case SQL_CREATE_TEMP:
-	case SQL_DROP_TEMP:
-		return YES;
+	case SQL_DROP_TEMP: return YES;
 	case SQL_DDL:
 	case SQL_SHOW:
 	case SQL_PREPARE:
@@ -145,10 +139,8 @@ static enum answer clears_list(const struct command *c)
 	case SQL_EXECUTE:
 	case SQL_COMPOUND:
 	case SQL_HANDLER:
-	case SQL_OTHER:
-		return UNKNOWN;
-	default:
-		return NO;
+	case SQL_OTHER: return UNKNOWN;
+	default: return NO;
 	}
 }
 
@@ -235,16 +227,11 @@ static uint64_t asked_value(const struct session *s, enum sql_asked what)
 	const struct diag *d = &s->diag;
 
 	switch (what) {
-	case SQL_ASKED_ROW_COUNT:
-		return (uint64_t)d->n.row_count;
-	case SQL_ASKED_FOUND_ROWS:
-		return d->n.found_rows;
-	case SQL_ASKED_WARNING_COUNT:
-		return d->n.warnings;
-	case SQL_ASKED_ERROR_COUNT:
-		return d->n.errors;
-	default:
-		return s->last_insert_id;
+	case SQL_ASKED_ROW_COUNT: return (uint64_t)d->n.row_count;
+	case SQL_ASKED_FOUND_ROWS: return d->n.found_rows;
+	case SQL_ASKED_WARNING_COUNT: return d->n.warnings;
+	case SQL_ASKED_ERROR_COUNT: return d->n.errors;
+	default: return s->last_insert_id;
 	}
 }
 
@@ -346,7 +333,8 @@ static void answer(struct session *s, const struct sql_question *q)
 		session_idle(s);
 }
 
-/* --- the statement with the numbers in it --------------------------------------------------------------------------- */
+/* --- the statement with the numbers in it ---------------------------------------------------------------------------
+ */
 
 static void rewrite(struct session *s)
 {
@@ -369,11 +357,16 @@ static void rewrite(struct session *s)
 	buf_fini(&text);
 }
 
-/* --- who answers ---------------------------------------------------------------------------------------------------- */
+/* --- who answers ----------------------------------------------------------------------------------------------------
+ */
 
 static struct backend *kept(const struct session *s, const struct backend *b)
 {
-	return b == NULL ? NULL : b == s->home ? s->home : b == s->reader ? s->reader : b == s->witness ? s->witness : NULL;
+	return b == NULL         ? NULL
+	       : b == s->home    ? s->home
+	       : b == s->reader  ? s->reader
+	       : b == s->witness ? s->witness
+				 : NULL;
 }
 
 static bool list_answers(struct session *s)
@@ -385,8 +378,9 @@ static bool list_answers(struct session *s)
 	if (c->answered_by != NULL)
 		return false;
 	if (d->list_lost || !d->list_known) {
-		session_error(s, ER_UNKNOWN_ERROR, "HY000",
-			      "The warnings of the last statement are gone: its server connection was needed elsewhere");
+		session_error(
+			s, ER_UNKNOWN_ERROR, "HY000",
+			"The warnings of the last statement are gone: its server connection was needed elsewhere");
 		return true;
 	}
 	c->answered_by = d->found_known ? NULL : kept(s, d->knower);
@@ -405,7 +399,8 @@ static bool may_ask_knower(const struct session *s, const struct backend *b)
 	if (b == s->home)
 		return true;
 	return asks && s->home == NULL &&
-	       !has(c, SQLF_USER_VAR | SQLF_USER_VAR_SET | SQLF_LOCK_FUNC | SQLF_SEQUENCE | SQLF_INTO | SQLF_UNKNOWN_FUNC);
+	       !has(c,
+		    SQLF_USER_VAR | SQLF_USER_VAR_SET | SQLF_LOCK_FUNC | SQLF_SEQUENCE | SQLF_INTO | SQLF_UNKNOWN_FUNC);
 }
 
 bool diag_answers(struct session *s)

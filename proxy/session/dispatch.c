@@ -85,6 +85,9 @@ void dispatch_statement(struct session *s)
 	if ((c->stmt->flags & SQLF_DIAG || c->stmt->kind == SQL_SHOW_DIAG) && diag_answers(s))
 		return;
 	decide(s);
+	if (c->stmt->kind == SQL_SHOW && c->want.target == TARGET_PRIMARY && s->home == NULL && !s->sandboxed &&
+	    sql_asks_status(c->text, c->text_mode))
+		c->want = (struct route_want){.target = TARGET_LAST, .reason = ROUTE_DIAGNOSTICS};
 	if (c->want.target == TARGET_REPLICA && lookup_try(s))
 		return;
 	if (c->want.target == TARGET_PRIMARY && lookup_fence(s))

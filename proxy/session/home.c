@@ -16,7 +16,8 @@
 
 #include <stdlib.h>
 
-/* --- what only one connection knows -------------------------------------------------------------------------------- */
+/* --- what only one connection knows --------------------------------------------------------------------------------
+ */
 
 static void forget(struct session *s, const struct backend *b)
 {
@@ -226,12 +227,6 @@ void home_end_reader(struct session *s)
 		s->status &= ~(unsigned)(STATUS_IN_TRANS | STATUS_IN_TRANS_READONLY);
 }
 
-static void drop_reader_but(struct session *s, const struct backend *current)
-{
-	if (s->reader != current)
-		drop_reader(s);
-}
-
 /* A statement that runs others ended the transaction, perhaps, and began one of its own. */
 static bool may_have_begun_anew(const struct session *s)
 {
@@ -291,8 +286,8 @@ bool home_release(struct session *s)
 	s->last_uses = b->uses;
 	conn_read_on(&b->conn);
 	s->throttled = false;
-	if (!session_in_transaction(s) || (b != s->reader && may_have_begun_anew(s)))
-		drop_reader_but(s, b);
+	if (s->reader != NULL && s->reader != b && (!session_in_transaction(s) || may_have_begun_anew(s)))
+		drop_reader(s);
 	s->current = NULL;
 	if (session_in_transaction(s) && (b == s->reader || (s->home == NULL && s->command->to_replica))) {
 		s->reader = b;
@@ -364,7 +359,7 @@ void home_lost(struct session *s, struct backend *b)
 	}
 	if (s->current == b)
 		s->current = NULL; /* its reply is in; the store has not confirmed yet */
-	if (!bound) { /* only what it knew of the last statement is gone */
+	if (!bound) {              /* only what it knew of the last statement is gone */
 		backend_close(b, false, "closed by the server");
 		return;
 	}

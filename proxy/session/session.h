@@ -340,7 +340,7 @@ const struct catalog *effects_catalog(const struct session *s); /* NULL: nothing
 void effects_note_reads(struct session *s);                     /* command.tables */
 /* Fills slots (SQL_TABLES) with the tables that the statement writes; false when it may write others too. */
 bool effects_names_writes(struct session *s, uint64_t *slots, unsigned *n);
-bool effects_spread(const struct command *c);                   /* a write may change other tables, by triggers and kin */
+bool effects_spread(const struct command *c);                   /* a write may change other tables: triggers and kin */
 bool effects_may_write(const struct command *c);
 /* What the session's statement may do, all that it calls included: a union of enum effect. Of a statement that is only
  * prepared: nothing. Costs a probe a table and function; where the text is not read closely (CALL, DDL, SET, ..) a
@@ -400,7 +400,7 @@ bool home_must_ask(const struct session *s);     /* before a statement runs on a
 bool home_asking_costs(const struct session *s); /* ... and would lose the texts of warnings there */
 void home_ask(struct session *s);                /* asks, then routes the statement */
 void home_asked(struct session *s);              /* the answers are in */
-bool home_release(struct session *s);            /* the reply has ended. False: it is asked first, the session is not idle */
+bool home_release(struct session *s);            /* the reply has ended. False: something is asked before it is idle */
 struct backend *home_detach(struct session *s);  /* gives s->current up, kept or not */
 void home_give_up(struct session *s);            /* between commands: others wait for the witness */
 void home_spare_witness(struct session *s);      /* it is about to wait for a connection itself */

@@ -326,6 +326,8 @@ void track_statement(struct session *s)
 
 	if (!c->is_statement || c->code == COM_STMT_PREPARE || c->sync_failed || s->current == NULL)
 		return;
+	if (c->to_replica && st->kind == SQL_SELECT)
+		return; /* it was proved to leave nothing before it was sent there */
 	unsigned effects = effects_of(s);
 	if (st->flags & (SQLF_USER_VAR_SET | SQLF_LOCK_FUNC))
 		s->pinned = true;
@@ -385,7 +387,7 @@ void track_statement(struct session *s)
 	}
 }
 
-/* --- what a connection was asked for --------------------------------------------------------------------------------- */
+/* --- what a connection was asked for ------------------------------------------------------------------------------ */
 
 void track_asked(struct session *s, struct backend *b, struct slice row)
 {

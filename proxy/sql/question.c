@@ -191,13 +191,37 @@ static bool is_one_of(const struct token *t, const char *const *words)
 int sql_counts_rows(struct slice text, unsigned text_mode)
 {
 	static const char *const modifiers[] = {"full", "extended", "global", "session", "local", "storage", NULL};
-	static const char *const counted[] = {"tables", "databases", "schemas", "columns", "fields", "index", "indexes",
-					      "keys", "table", "triggers", "events", "character", "charset", "collation",
-					      "plugins", "engines", "procedure", "function", "package", "open",
-					      "variables", "status", "profile", "client_statistics", "user_statistics",
-					      "index_statistics", "table_statistics", NULL};
-	static const char *const statements[] = {"select", "insert", "update", "delete", "replace", "with", "values",
-						 "extended", "partitions", "format", "for", "analyze", NULL};
+	static const char *const counted[] = {"tables",
+					      "databases",
+					      "schemas",
+					      "columns",
+					      "fields",
+					      "index",
+					      "indexes",
+					      "keys",
+					      "table",
+					      "triggers",
+					      "events",
+					      "character",
+					      "charset",
+					      "collation",
+					      "plugins",
+					      "engines",
+					      "procedure",
+					      "function",
+					      "package",
+					      "open",
+					      "variables",
+					      "status",
+					      "profile",
+					      "client_statistics",
+					      "user_statistics",
+					      "index_statistics",
+					      "table_statistics",
+					      NULL};
+	static const char *const statements[] = {"select", "insert",  "update",   "delete",     "replace",
+						 "with",   "values",  "extended", "partitions", "format",
+						 "for",    "analyze", NULL};
 	struct lex lx;
 	struct token t;
 
@@ -216,11 +240,26 @@ int sql_counts_rows(struct slice text, unsigned text_mode)
 	return is_one_of(&t, counted);
 }
 
+bool sql_asks_status(struct slice text, unsigned text_mode)
+{
+	struct lex lx;
+	struct token t;
+
+	lex_init(&lx, text, text_mode);
+	lex_next(&lx, &t);
+	if (!is_word(&t, "show"))
+		return false;
+	lex_next(&lx, &t);
+	if (is_word(&t, "session") || is_word(&t, "local"))
+		lex_next(&lx, &t);
+	return is_word(&t, "status");
+}
+
 /* --- numbers in their places -------------------------------------------------------------------------------------- */
 
 struct copy {
 	struct buf *out;
-	const uint8_t *from;   /* what is before it is in out */
+	const uint8_t *from; /* what is before it is in out */
 	unsigned depth;
 	bool list;             /* in the outermost SELECT's list of columns */
 	bool changed;          /* a number was put into this column */
@@ -236,10 +275,10 @@ static void copy_to(struct copy *c, const uint8_t *to)
 
 static void put_number(struct copy *c, enum sql_asked what, const struct sql_numbers *n)
 {
-	int64_t v = what == SQL_ASKED_ROW_COUNT	     ? n->row_count
-		    : what == SQL_ASKED_FOUND_ROWS   ? (int64_t)n->found_rows
+	int64_t v = what == SQL_ASKED_ROW_COUNT       ? n->row_count
+		    : what == SQL_ASKED_FOUND_ROWS    ? (int64_t)n->found_rows
 		    : what == SQL_ASKED_WARNING_COUNT ? n->warnings
-						     : n->errors;
+						      : n->errors;
 
 	buf_printf(c->out, "CAST('%021" PRId64 "' AS SIGNED)", v); /* a BIGINT as long as theirs */
 }
@@ -284,8 +323,8 @@ static void end_column(struct copy *c, const struct token *t)
 
 static bool ends_list(const struct token *t)
 {
-	static const enum kw words[] = {KW_FROM,  KW_WHERE, KW_LIMIT,	  KW_ORDER, KW_GROUP,
-					KW_HAVING, KW_UNION, KW_INTO, KW_PROCEDURE, KW_FOR, KW_LOCK};
+	static const enum kw words[] = {KW_FROM,  KW_WHERE, KW_LIMIT,     KW_ORDER, KW_GROUP, KW_HAVING,
+					KW_UNION, KW_INTO,  KW_PROCEDURE, KW_FOR,   KW_LOCK};
 
 	if (t->type == TOK_END || t->type == ';' || t->type == ',')
 		return true;
@@ -297,9 +336,10 @@ static bool ends_list(const struct token *t)
 
 static bool is_modifier(const struct token *t)
 {
-	static const char *const words[] = {"all", "distinct", "distinctrow", "high_priority", "straight_join",
-					    "sql_small_result", "sql_big_result", "sql_buffer_result", "sql_cache",
-					    "sql_no_cache", "sql_calc_found_rows"};
+	static const char *const words[] = {
+		"all",           "distinct",         "distinctrow",        "high_priority",
+		"straight_join", "sql_small_result", "sql_big_result",     "sql_buffer_result",
+		"sql_cache",     "sql_no_cache",     "sql_calc_found_rows"};
 
 	for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
 		if (is_word(t, words[i]))

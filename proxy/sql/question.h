@@ -13,9 +13,13 @@
 
 #include "base/slice.h"
 
-/* Of SHOW, DESCRIBE, EXPLAIN and VALUES: is FOUND_ROWS() afterwards the number of rows that were sent (those that are made
- * of tables of information_schema), or what it was, or neither (-1: EXPLAIN of a statement)? As MariaDB 10.11 does. */
+/* Of SHOW, DESCRIBE, EXPLAIN and VALUES: is FOUND_ROWS() afterwards the number of rows that were sent (1: those that
+ * are made of tables of information_schema), or what it was (0), or neither (-1: EXPLAIN of a statement)? As MariaDB
+ * 10.11 does. */
 int sql_counts_rows(struct slice text, unsigned text_mode);
+
+/* SHOW [SESSION] STATUS: counters of the connection that it runs on. */
+bool sql_asks_status(struct slice text, unsigned text_mode);
 
 enum sql_asked {
 	SQL_ASKED_ROW_COUNT,
@@ -34,7 +38,7 @@ struct sql_question {
 	unsigned n; /* items of a SELECT, or of SHOW COUNT(*) .. */
 	struct {
 		enum sql_asked what;
-		struct slice name; /* of its column: the alias, or the text as written; in the statement's text, or static */
+		struct slice name; /* of its column: alias or text as written; in the statement's text, or static */
 	} item[SQL_QUESTION_ITEMS];
 };
 

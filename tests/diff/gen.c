@@ -265,6 +265,8 @@ static void choose_groups(struct gen *g)
 		g->off[G_reset] = g->off[G_change_user] = true; /* MariaDB loses what is prepared then */
 	else
 		g->off[G_xa_abort] = true;
+	if (!g->off[G_role])
+		g->off[G_change_user] = true; /* MariaDB lets a role pass on to the next user; the proxy does not */
 	for (unsigned i = 0; i < g->nrules; i++) {
 		struct rule *r = &g->rule[i];
 		r->weight = 0;

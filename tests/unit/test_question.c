@@ -17,8 +17,7 @@ static const struct {
 	{"SELECT ROW_COUNT()", "r", "ROW_COUNT()"},
 	{"select row_count ( ) ;", "r", "row_count ( )"},
 	{"SELECT FOUND_ROWS() AS n, ROW_COUNT() `of rows`", "fr", "n|of rows"},
-	{"SELECT @@warning_count, @@SESSION.error_count e, @@local.warning_count 'w'", "wew",
-	 "@@warning_count|e|w"},
+	{"SELECT @@warning_count, @@SESSION.error_count e, @@local.warning_count 'w'", "wew", "@@warning_count|e|w"},
 	{"/* why */ SELECT /* x */ LAST_INSERT_ID(), @@identity", "iv", "LAST_INSERT_ID()|@@identity"},
 	{"SHOW COUNT(*) WARNINGS", "w", "@@session.warning_count"},
 	{"SHOW COUNT(*) ERRORS;", "e", "@@session.error_count"},
@@ -73,15 +72,20 @@ static const struct {
 	{"SELECT a, IF(FOUND_ROWS() > 2, 'x', 'y') AS z FROM t",
 	 "SELECT a, IF(CAST('000000000000000000007' AS SIGNED) > 2, 'x', 'y') AS z FROM t"},
 	{"SELECT DISTINCT FOUND_ROWS() n, @@warning_count * 2 FROM t WHERE a = ROW_COUNT() ORDER BY 1",
-	 "SELECT DISTINCT CAST('000000000000000000007' AS SIGNED) n, CAST('000000000000000000003' AS SIGNED) * 2 AS `@@warning_count * 2` FROM t WHERE a = "
+	 "SELECT DISTINCT CAST('000000000000000000007' AS SIGNED) n, CAST('000000000000000000003' AS SIGNED) * 2 AS "
+	 "`@@warning_count * 2` FROM t WHERE a = "
 	 "CAST('-00000000000000000001' AS SIGNED) ORDER BY 1"},
 	{"INSERT INTO t VALUES (ROW_COUNT(), 'ROW_COUNT()', @@session.error_count)",
-	 "INSERT INTO t VALUES (CAST('-00000000000000000001' AS SIGNED), 'ROW_COUNT()', CAST('000000000000000000002' AS SIGNED))"},
-	{"SELECT CASE WHEN ROW_COUNT() THEN 1 END", "SELECT CASE WHEN CAST('-00000000000000000001' AS SIGNED) THEN 1 END AS `CASE WHEN "
-						    "ROW_COUNT() THEN 1 END`"},
+	 "INSERT INTO t VALUES (CAST('-00000000000000000001' AS SIGNED), 'ROW_COUNT()', CAST('000000000000000000002' "
+	 "AS SIGNED))"},
+	{"SELECT CASE WHEN ROW_COUNT() THEN 1 END",
+	 "SELECT CASE WHEN CAST('-00000000000000000001' AS SIGNED) THEN 1 END AS `CASE WHEN "
+	 "ROW_COUNT() THEN 1 END`"},
 	{"SELECT (SELECT FOUND_ROWS()) x", "SELECT (SELECT CAST('000000000000000000007' AS SIGNED)) x"},
-	{"SELECT LAST_INSERT_ID(), ROW_COUNT()", "SELECT LAST_INSERT_ID(), CAST('-00000000000000000001' AS SIGNED) AS `ROW_COUNT()`"},
-	{"SELECT `a``b` + ROW_COUNT()", "SELECT `a``b` + CAST('-00000000000000000001' AS SIGNED) AS ```a````b`` + ROW_COUNT()`"},
+	{"SELECT LAST_INSERT_ID(), ROW_COUNT()",
+	 "SELECT LAST_INSERT_ID(), CAST('-00000000000000000001' AS SIGNED) AS `ROW_COUNT()`"},
+	{"SELECT `a``b` + ROW_COUNT()",
+	 "SELECT `a``b` + CAST('-00000000000000000001' AS SIGNED) AS ```a````b`` + ROW_COUNT()`"},
 	{"UPDATE t SET a = 1", "UPDATE t SET a = 1"},
 };
 
@@ -109,7 +113,8 @@ static void test_diagnostics(void **state)
 	struct buf out = {0};
 
 	(void)state;
-	assert_true(sql_put_diagnostics(slice_str("GET CURRENT DIAGNOSTICS @a = ROW_COUNT, @`b c` = number;"), 0, &n, &out));
+	assert_true(sql_put_diagnostics(slice_str("GET CURRENT DIAGNOSTICS @a = ROW_COUNT, @`b c` = number;"), 0, &n,
+					&out));
 	buf_put_u8(&out, 0);
 	assert_string_equal((char *)out.data, "SET @a =4,@`b c` =CAST(3 AS UNSIGNED)");
 	buf_clear(&out);
@@ -123,10 +128,18 @@ static void test_rows_counted(void **state)
 	static const struct {
 		const char *text;
 		int counts;
-	} shows[] = {{"SHOW TABLES", 1},	{"SHOW FULL COLUMNS FROM t", 1}, {"SHOW SESSION STATUS", 1},
-		     {"SHOW CREATE TABLE t", 0}, {"SHOW PROCESSLIST", 0},	 {"SHOW GRANTS", 0},
-		     {"DESCRIBE t", 1},		{"EXPLAIN SELECT 1", -1},	 {"DESC FORMAT=JSON SELECT 1", -1},
-		     {"VALUES (1)", 0},		{"(VALUES (1))", 0},		 {"SHOW ENGINE INNODB STATUS", 0}};
+	} shows[] = {{"SHOW TABLES", 1},
+		     {"SHOW FULL COLUMNS FROM t", 1},
+		     {"SHOW SESSION STATUS", 1},
+		     {"SHOW CREATE TABLE t", 0},
+		     {"SHOW PROCESSLIST", 0},
+		     {"SHOW GRANTS", 0},
+		     {"DESCRIBE t", 1},
+		     {"EXPLAIN SELECT 1", -1},
+		     {"DESC FORMAT=JSON SELECT 1", -1},
+		     {"VALUES (1)", 0},
+		     {"(VALUES (1))", 0},
+		     {"SHOW ENGINE INNODB STATUS", 0}};
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof shows / sizeof *shows; i++)
