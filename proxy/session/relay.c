@@ -190,7 +190,7 @@ static void swallow_row(struct session *s, struct slice row)
 	else if (c->swallow[c->swallowed] == SWALLOW_INSERT_ID)
 		s->last_insert_id = s->current->last_insert_id = (uint64_t)number(rd_lenenc_bytes(&r));
 	else if (c->swallow[c->swallowed] == SWALLOW_VARIABLES)
-		track_asked(s, s->current, row);
+		track_asked(s, row);
 	else if (c->swallow[c->swallowed] == SWALLOW_LEFT)
 		track_left(s, row);
 }
@@ -283,6 +283,8 @@ static int swallow_packet(struct session *s, struct backend *b, struct slice pay
 		return -1;
 	if (!c->result.done)
 		return 0;
+	if (what == SWALLOW_VARIABLES)
+		track_learn(s, b);
 	c->swallowed++;
 	if (c->swallowed < c->nswallow) {
 		bool prepare = c->swallow[c->swallowed] == SWALLOW_PREPARE;

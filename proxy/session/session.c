@@ -44,6 +44,7 @@ static void command_wipe(struct command *c)
 
 	buf_fini(&c->fill);
 	buf_fini(&c->held);
+	defaults_unref(&c->asked);
 	free(c->changes);
 	prepared_unmade(c);
 	if (request.cap > REQUEST_KEPT)

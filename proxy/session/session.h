@@ -164,6 +164,7 @@ struct command {
 	struct backend_error sync_error;
 	bool sync_failed;
 	const struct state *syncing; /* the state that the commands before the statement bring about */
+	struct defaults *asked;     /* rows of DEFAULTS_QUERY's answer */
 	bool asking;                /* what was sent is the proxy's own question: home_asked() comes */
 	bool ask_first;             /* ... and then the statement is routed */
 	bool again;                 /* what was sent only prepares for the statement: dispatch_send comes again */
@@ -422,7 +423,8 @@ void diag_command(struct session *s, int64_t row_count); /* a command that was a
 bool diag_answers(struct session *s);
 
 /* track.c */
-void track_asked(struct session *s, struct backend *b, struct slice row); /* a row of DEFAULTS_QUERY */
+void track_asked(struct session *s, struct slice row);      /* a row of DEFAULTS_QUERY's answer */
+void track_learn(struct session *s, struct backend *b);     /* that was the last one */
 void track_left(struct session *s, struct slice row);       /* what was left behind: counts */
 void track_ok(struct session *s, struct backend *b, const struct ok_packet *ok);
 unsigned track_text_mode(const struct session *s); /* how the server reads this session's text */

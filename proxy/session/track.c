@@ -8,6 +8,7 @@
 #include <ctype.h>
 
 #include "base/log.h"
+#include "mysql/defaults.h"
 
 /* Variables that say where statements may run. */
 static void note_variable(struct session *s, struct slice name, struct slice value)
@@ -389,17 +390,34 @@ void track_statement(struct session *s)
 
 /* --- what a connection was asked for ------------------------------------------------------------------------------ */
 
-void track_asked(struct session *s, struct backend *b, struct slice row)
+void track_asked(struct session *s, struct slice row)
 {
+	struct command *c = s->command;
 	struct reader r = reader_of(row);
 	struct slice name = rd_lenenc_bytes(&r);
 	struct slice value = rd_left(&r) > 0 && *r.p == 0xfb ? slice_of(NULL, 0) : rd_lenenc_bytes(&r);
 
-	if (r.bad)
+	if (c->asked == NULL)
+		c->asked = defaults_new();
+	if (!r.bad)
+		defaults_add(c->asked, name, value);
+}
+
+/* In the order of names: where one variable sets another, the other comes behind it (state.c, families). */
+void track_learn(struct session *s, struct backend *b)
+{
+	struct command *c = s->command;
+
+	if (c->asked == NULL)
 		return;
-	note_variable(s, name, value);
-	state_learn(&s->want, s->base, name, value);
-	state_learn(&b->have, b->ground, name, value);
+	defaults_seal(c->asked);
+	for (unsigned i = 0; i < c->asked->n; i++) {
+		struct slice name = slice_str(c->asked->vars[i].name), value = slice_str(c->asked->vars[i].value);
+		note_variable(s, name, value);
+		state_learn(&s->want, s->base, name, value);
+		state_learn(&b->have, b->ground, name, value);
+	}
+	defaults_unref(&c->asked);
 }
 
 void track_left(struct session *s, struct slice row)

@@ -180,6 +180,20 @@ def test_read_only_transactions_do_not_stay(lab, proxy):
     lab.primary.sql("DELETE FROM scratch.t WHERE a >= 50")
 
 
+def test_collations(lab, proxy):
+    """What is asked of a connection is learnt in an order in which one variable does not undo another."""
+    names = [("latin1", "latin1_german1_ci"), ("utf8mb4", "utf8mb4_unicode_ci"), ("utf8mb4", None), ("latin1", None)]
+    default = {"latin1": "latin1_swedish_ci", "utf8mb4": "utf8mb4_general_ci"}
+    for charset, collation in names:
+        for untold in "SET @@net_retry_count = 7", "SET @@max_join_size = 5", "SET @@sql_big_selects = 1":
+            with proxy.connect(db="scratch") as c:
+                rows(c, "SET NAMES %s%s" % (charset, " COLLATE " + collation if collation else ""))
+                rows(c, untold)
+                for _ in range(2):
+                    assert value(c, "SELECT COLLATION('x')") == (collation or default[charset]), (charset, untold)
+                    rows(c, "INSERT INTO logged VALUES (3)")
+
+
 # --- everybody's own diagnostics, under load ---
 
 def own_diagnostics(proxy):
