@@ -338,6 +338,8 @@ enum outcome pair_step(struct pair *p, const char *line)
 		p->locked_by = 0;
 	if (asks_nobody(s, &step))
 		return SKIPPED;
+	if (p->catch_up)
+		data_catch_up(p);
 	enum outcome outcome = run(p, s, &step);
 	s->selected |= step.kind == STEP_QUERY && strncmp(step.text, "SELECT", 6) == 0 && p->answer[DIRECT].rows > 0;
 	if (outcome == SAME && !p->answer[DIRECT].error)
