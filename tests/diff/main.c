@@ -36,6 +36,8 @@ static struct {
  * follows from which deleted rows were purged already. */
 static unsigned found, distinct, unreproduced, timing;
 
+static struct script before; /* what ran last */
+
 static double now(void)
 {
 	struct timespec t;
@@ -133,11 +135,23 @@ static void take_difference(struct pair *p, struct script *s, const char *where)
 	p->defined = false; /* the two sides may differ now in what is not put back otherwise */
 }
 
+/* What ran before must have left something that keeps the data from being put back: a lock, a lost branch. */
+static void blame(const struct pair *p)
+{
+	distinct++;
+	found++;
+	tell(&before, p->why);
+}
+
 /* Runs a script; on a difference, takes it. Returns false when it cannot go on. */
 static bool run_script(struct pair *p, const struct script *s, const char *where)
 {
-	if (!pair_fresh(p, false))
+	if (!pair_fresh(p, false)) {
+		blame(p);
 		return false;
+	}
+	script_clear(&before);
+	script_append(&before, s);
 	for (unsigned i = 0; i < s->n; i++) {
 		enum outcome outcome = pair_step(p, s->line[i]);
 		if (outcome == BROKEN)
