@@ -54,8 +54,8 @@ static const char held[] =
 	"SELECT COUNT(*) FROM d.a1 FOR UPDATE;";
 
 /* A server cleans up behind a client that has gone when it sees so: here both sides are waited for. The proxied side
- * counts as done when as much is free there as directly; half a second is a lot, and if it holds on to something then the
- * difference will show. */
+ * counts as done when as much is free there as directly; half a second is a lot: if it holds on to something then that
+ * will show. */
 static void settle(struct pair *p, uint32_t thread_id)
 {
 	char sql[160];
