@@ -238,3 +238,14 @@ enum outcome data_compare_replicas(struct pair *p)
 	free(position);
 	return outcome;
 }
+
+void data_catch_up(struct pair *p)
+{
+	char sql[200], *position = clean_value(&p->root[PROXIED], "SELECT @@gtid_binlog_pos", &p->aside[0]);
+
+	snprintf(sql, sizeof sql, "SELECT MASTER_GTID_WAIT('%s', 2)", position);
+	for (unsigned i = 0; i < p->place.replicas; i++)
+		wire_query(&p->watch[i], sql, &p->aside[0]);
+	free(position);
+	usleep(1000);
+}

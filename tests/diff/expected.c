@@ -92,8 +92,7 @@ static bool is_track(struct slice line)
 	return line.n > 6 && memcmp(line.p, "track ", 6) == 0;
 }
 
-/* " status=4002" is as good as " status=0002" when it is only there for tracked variables: more_told's is the
- * former. */
+/* " status=4002" is as good as " status=0002" when it is only there for tracked variables; more_told has the former. */
 static bool same_but_told(struct slice told, struct slice more_told)
 {
 	static const char status[] = " status=";

@@ -26,8 +26,8 @@ void expected_rows_are_variables(bool yes);
 
 /* Are two rendered answers the same? MariaDB tells of some variables late ("track ..."), with the next OK that has a
  * change of its own: after SET STATEMENT, or a routine that failed. For the proxy, which asks to be told of more, that
- * OK comes sooner: so it may tell of what the direct one is silent of; and after such a statement (`late`) the other
- * way about. */
+ * OK comes sooner: so it may tell of what the direct one is silent of; after such a statement (`late`) the other way
+ * about. */
 bool expected_equal(struct slice direct, struct slice proxied, bool late);
 
 /* Takes ids of connections and statements out of the error's message, which begins at `from`. */

@@ -159,6 +159,8 @@ static void expand_brace(struct gen *g, const char *in, size_t n, struct buf *ou
 		expand_single(g, find_rule(g, in + 2, n - 2), &inner, depth);
 		put_quoted(out, &inner);
 		buf_fini(&inner);
+	} else if (n > 2 && memcmp(in, "1:", 2) == 0) {
+		expand_single(g, find_rule(g, in + 2, n - 2), out, depth);
 	} else if (n == 3 && memcmp(in, "sql", 3) == 0) {
 		expand_single(g, find_rule(g, in, n), out, depth);
 	} else {
@@ -344,9 +346,9 @@ static bool complete(struct gen *g, const char *text)
 	for (const char *p = strchr(text, '{'); p != NULL; p = strchr(p + 1, '{')) {
 		size_t n = strcspn(p + 1, "{}|");
 		const char *name = p + 1;
-		if (name[n] != '}' || n == 1 || isdigit((unsigned char)*name))
+		if (name[n] != '}' || n == 1 || (isdigit((unsigned char)*name) && name[1] != ':'))
 			continue;
-		if (n > 2 && memcmp(name, "q:", 2) == 0) {
+		if (n > 2 && name[1] == ':') {
 			name += 2;
 			n -= 2;
 		}

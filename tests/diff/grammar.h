@@ -3,6 +3,7 @@
  * What sessions do: a grammar as data. A rule has alternatives, one is chosen by weight. In a text
  *
  *	{name}      is that rule         {q:name}  is that rule as an SQL string literal
+ *	{1:name}    is that rule as one statement; {sql} is so always
  *	{3-9}       is a number          {a|b|}    is one of these words
  *	{A}         is a number from 0 to 7, {B} one from 1 to 3, each the same all over one step
  *	 ;;         ends a line of the session's script; others' lines may come in between

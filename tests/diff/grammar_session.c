@@ -35,7 +35,7 @@ const struct alternative grammar_session[] = {
 	{"step", 3, G_block, "BEGIN NOT ATOMIC {sql}; END"},
 	{"step", 3, G_callexec, "CALL {p_exec|p_exec2}({q:sql})"},
 	{"step", 3, G_multi, "{sql}; {sql}"},
-	{"step", 1, G_multi, "{sql}; {sql}; {diag}"},
+	{"step", 1, G_multi, "{sql}; {sql}; {1:diag}"},
 	{"step", 2, G_lock_tables, "{tables}"},
 	{"step", 2, G_handler, "{handler}"},
 	{"step", 2, G_xa, "{xa}"},

@@ -44,6 +44,8 @@ struct pair {
 	struct script rows, definitions;  /* a line a statement */
 	unsigned account;                 /* number of the account that sessions log in as now */
 	unsigned locked_by;               /* the session that holds LOCK TABLES; 0: none */
+	bool differs;                     /* something did, since the data were put back */
+	bool catch_up;                    /* before each step replicas apply all that there is */
 	bool defined;                     /* since the data were made anew, nothing changed a definition */
 	uint64_t statements;              /* executed on both sides */
 	char why[4096];                   /* of pair_open() and what else may fail for good */

@@ -14,7 +14,7 @@ from harness import ROOT, Lab, Proxy, run
 
 DRIVER = os.path.join(ROOT, "build/support/diff")
 OUT = os.path.join(ROOT, "build/diff")
-STATEMENTS = int(os.environ.get("DIFF_STATEMENTS") or "120000")
+STATEMENTS = int(os.environ.get("DIFF_STATEMENTS") or "105000")
 SEED = os.environ.get("DIFF_SEED") or str(random.randrange(1, 1 << 31))
 MODE = os.environ.get("DIFF_MODE") or "all"
 WITHOUT = os.environ.get("DIFF_WITHOUT") or ""
