@@ -353,8 +353,9 @@ void prepared_close(struct session *s);
 void prepared_unmade(struct command *c);  /* c->making is not needed */
 size_t prepared_size(const struct command *c); /* bytes of what is sent beside the request */
 void prepared_free_all(struct session *s);
-/* The server's answer to the client's COM_STMT_PREPARE: registers the statement, writes our id into the payload. */
-void prepared_registered(struct session *s, struct backend *b, uint8_t *payload);
+/* The server's answer to the client's COM_STMT_PREPARE: registers the statement, writes our id into the payload. False
+ * when there was one already, and what followed it was no answer. */
+bool prepared_registered(struct session *s, struct backend *b, uint8_t *payload);
 void prepared_failed(struct session *s);  /* it was refused */
 /* Is c->ps prepared on this connection (in the session's present state)? */
 bool prepared_known(struct session *s, struct backend *b);

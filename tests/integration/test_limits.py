@@ -122,7 +122,7 @@ def test_other_capabilities_are_ignored_as_by_a_server(lab, proxy):
 
 PHP = """mysqli_report(MYSQLI_REPORT_OFF); $c = mysqli_init(); $c->options(MYSQLI_OPT_CONNECT_TIMEOUT, 20);
 $c->options(MYSQLI_OPT_READ_TIMEOUT, 20);
-if (!$c->real_connect('127.0.0.1', 'app', 'lab-app', 'app', %d, null, MYSQLI_CLIENT_COMPRESS)) {
+if (!@$c->real_connect('127.0.0.1', 'app', 'lab-app', 'app', %d, null, MYSQLI_CLIENT_COMPRESS)) {
 	echo 'refused ', $c->connect_errno; exit; }
 $r = $c->query('SELECT 41 + 1'); echo $r ? 'got ' . $r->fetch_row()[0] : 'failed ' . $c->errno;"""
 
@@ -135,22 +135,22 @@ def test_php_that_wants_compression_does_not_hang(proxy):
 # --- clients that say nothing ---
 
 def test_idle_clients_end_as_at_a_server(lab):
-    lab.primary.sql("SET GLOBAL wait_timeout = 3", "SET GLOBAL interactive_timeout = 600")
+    lab.primary.sql("SET GLOBAL wait_timeout = 5", "SET GLOBAL interactive_timeout = 600")
     try:
         with Proxy(lab) as proxy:
+            began = time.monotonic()
             talks, quiet, patient = Wire(proxy.port), Wire(proxy.port), Wire(proxy.port, caps=INTERACTIVE)
             own, busy, half = Wire(proxy.port), Wire(proxy.port), Wire(proxy.port)
             own.query("SET wait_timeout = 500")
             busy.query("BEGIN")
             busy.query("UPDATE members SET name = 'left open' WHERE id = 5")
             half.raw(b"\x09\0\0\0\x03SEL")
-            began = time.monotonic()
             for w in quiet, busy, half:
                 while not ended_now(w):
                     talks.value("SELECT 1")
                     time.sleep(0.1)
                     assert time.monotonic() - began < LIMIT
-            assert time.monotonic() - began > 1.5
+            assert time.monotonic() - began > 4.5
             assert talks.value("SELECT 1") == "1" and own.value("SELECT 2") == "2"
             assert patient.value("SELECT 3") == "3"
             assert "left open" not in str(lab.primary.sql("SELECT name FROM app.members WHERE id = 5"))
@@ -177,14 +177,14 @@ def ended_now(w):
 
 def test_a_kept_connection_lives_as_long_as_its_session(lab):
     """Reads at a replica for many times the timeout, while a pinned primary connection has nothing to do."""
-    lab.primary.sql("SET GLOBAL wait_timeout = 2")
+    lab.primary.sql("SET GLOBAL wait_timeout = 3")
     try:
         with Proxy(lab, {"proxy": {"consistency": "eventual"}}) as proxy, Wire(proxy.port) as w:
             w.query("SET @kept = 7")
             w.query("INSERT IGNORE INTO members SELECT * FROM members WHERE id = 1")  # a warning, to be found later
             before = proxy.routed()["replica"]
             began = time.monotonic()
-            while time.monotonic() - began < 7:
+            while time.monotonic() - began < 8:
                 w.value("SELECT title FROM articles WHERE id = 7")
                 time.sleep(0.2)
             assert proxy.routed()["replica"] > before + 10
