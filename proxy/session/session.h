@@ -201,6 +201,8 @@ struct session {
 	TAILQ_ENTRY(session) memory_link;
 
 	unsigned wait_timeout;       /* seconds; what it was at the login */
+	int64_t patience_us;         /* for a client that says nothing; 0: not known yet */
+	uint64_t patience_of;        /* ... in that state */
 	int64_t active_us;           /* coarse: its last byte, or the end of its last command */
 	int64_t home_us;             /* when the server has last heard anything at home: idle.c */
 	uint32_t home_thread, home_uses;

@@ -317,6 +317,10 @@ def test_prepared_statements_have_a_share_of_the_memory(lab):
         e = refused(w.execute, long, ...)
         assert e.code == 1041 and "client_memory" in e.text, e
         assert greedy.value("SELECT 1") == "1"
+        assert proxy.metric("sidetrack_client_memory_bytes") > 3 << 20
+        greedy.shut()
+        w.shut()
+        wait_until(lambda: proxy.metric("sidetrack_client_memory_bytes") == 0)
 
 
 def test_before_the_login_a_client_is_read_no_further(proxy):
@@ -377,6 +381,7 @@ def test_large_commands_wait_for_their_turn(lab):
         assert SANITIZED or most - before < 60, "%d MB more" % (most - before)
         for w in clients:
             w.shut()
+        wait_until(lambda: proxy.metric("sidetrack_client_memory_bytes") == 0)
 
 
 def test_who_holds_and_is_silent_is_sent_away(lab):
