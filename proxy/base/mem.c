@@ -57,11 +57,20 @@ char *xasprintf(const char *fmt, ...)
 
 /* --- what may fail ------------------------------------------------------------------------------------------------ */
 
+/* What a large request leaves for the small ones, which must not fail. It is only asked for, not touched. */
+enum { LARGE = 256 * 1024, RESERVE = 4 << 20 };
+
 static size_t pretended;
 
 void *mem_try_realloc(void *p, size_t n)
 {
-	return pretended != 0 && n > pretended ? NULL : realloc(p, n != 0 ? n : 1);
+	void *volatile reserve = NULL; /* a compiler may leave out what is only taken and given */
+
+	if ((pretended != 0 && n > pretended) || (n >= LARGE && (reserve = malloc(RESERVE)) == NULL))
+		return NULL;
+	void *q = realloc(p, n != 0 ? n : 1);
+	free(reserve);
+	return q;
 }
 
 void mem_pretend_limit(size_t bytes)

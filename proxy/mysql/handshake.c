@@ -140,6 +140,15 @@ int login_parse(struct slice payload, struct login *out)
 	return r.bad ? -1 : 0;
 }
 
+const char *login_unreadable(const struct login *l)
+{
+	if (l->ssl_request)
+		return "TLS was not offered by this proxy: connect without it";
+	if (l->caps & (CAP_COMPRESS | CAP_ZSTD))
+		return "Compression was not offered by this proxy: connect without it";
+	return NULL;
+}
+
 int change_user_parse(struct slice payload, uint32_t caps, struct login *out)
 {
 	struct reader r = reader_of(payload);

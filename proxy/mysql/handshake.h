@@ -36,6 +36,10 @@ struct login { /* a handshake response, or the body of COM_CHANGE_USER */
 };
 void login_build(struct buf *b, unsigned seq, const struct login *l);
 int login_parse(struct slice payload, struct login *out);
+/* Neither TLS nor compression is offered; a client that asks for one all the same would go on in packets of a form
+ * that nobody reads, and wait for ever. Words for error 1043, or NULL. (All else that was not offered changes nothing
+ * of what a client sends but what it asks for itself, and is ignored, as by a server.) */
+const char *login_unreadable(const struct login *l);
 /* caps: what the client negotiated at its login (COM_CHANGE_USER says none itself). payload with the command byte. */
 int change_user_parse(struct slice payload, uint32_t caps, struct login *out);
 

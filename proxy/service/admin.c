@@ -202,9 +202,11 @@ static int log_in(struct client *c, struct buf *in)
 	auth_salt(g.salt);
 	greeting_build(&out, 0, &g);
 	int rc = send_all(c->fd, &out) == 0 && read_packet(c->fd, in, &seq, LOGIN_MS) == 0 ? 0 : -1;
-	bool good = rc == 0 && login_parse(buf_slice(in), &login) == 0 && !login.ssl_request;
-	if (rc == 0 && (!good || !(login.caps & CAP_PROTOCOL_41))) {
-		reply_err(&out, seq + 1, ER_HANDSHAKE_ERROR, "08S01", "Bad handshake");
+	bool good = rc == 0 && login_parse(buf_slice(in), &login) == 0;
+	const char *unreadable = good ? login_unreadable(&login) : NULL;
+	if (rc == 0 && (!good || unreadable != NULL)) {
+		reply_err(&out, seq + 1, ER_HANDSHAKE_ERROR, "08S01", "%s",
+			  unreadable != NULL ? unreadable : "Bad handshake");
 		send_all(c->fd, &out);
 		rc = -1;
 	}

@@ -10,6 +10,7 @@
 #include "service/metrics.h"
 #include "service/servers.h"
 #include "service/tables.h"
+#include "session/budget.h"
 
 static const char *const route_names[STAT_ROUTES] = {"primary", "replica", "cache"};
 static const char *const source_names[STAT_INVAL_SOURCES] = {"write", "table", "ddl", "binlog"};
@@ -158,6 +159,8 @@ void metrics_text(const struct admin_ops *ops, struct buf *out)
 	put_latency(out);
 	family(out, "sidetrack_client_connections", "gauge", "Clients connected now.");
 	buf_printf(out, "sidetrack_client_connections %" PRId64 "\n", stats_sum_clients());
+	family(out, "sidetrack_client_memory_bytes", "gauge", "What is in use of [proxy] client_memory.");
+	buf_printf(out, "sidetrack_client_memory_bytes %" PRIu64 "\n", budget_used());
 	put_servers(out, &all);
 	put_cache(out);
 	family(out, "sidetrack_errors_total", "counter", "Things that went wrong, by kind.");

@@ -26,6 +26,7 @@ void idle_logged_in(struct session *s)
 	if (t != NULL)
 		seconds = s->caps & CAP_INTERACTIVE ? t->interactive_timeout : t->wait_timeout;
 	s->wait_timeout = seconds != 0 ? seconds : DEFAULT_SECONDS;
+	s->patience_us = 0;
 }
 
 /* How long the server waits for the next command of a session in that state. */
@@ -40,12 +41,12 @@ static int64_t patience(const struct session *s, const struct state *state)
 
 static bool may_be_idle(const struct session *s)
 {
-	return s->identity != NULL && s->discarded == NULL && (s->step == SESSION_IDLE || s->step == SESSION_SWITCH);
+	return s->patience_us != 0 && s->discarded == NULL && (s->step == SESSION_IDLE || s->step == SESSION_SWITCH);
 }
 
 static int64_t due(const struct session *s)
 {
-	return may_be_idle(s) ? s->active_us + patience(s, &s->want) : INT64_MAX;
+	return may_be_idle(s) ? s->active_us + s->patience_us : INT64_MAX;
 }
 
 /* When the connection that it keeps is to be told that it is still there; INT64_MAX: the session has been idle for as
@@ -79,6 +80,10 @@ static int64_t earlier(int64_t a, int64_t b)
 void idle_begins(struct session *s)
 {
 	s->active_us = topology_now_coarse_us();
+	if (s->patience_us == 0 || s->patience_of != s->want.hash) {
+		s->patience_us = patience(s, &s->want);
+		s->patience_of = s->want.hash;
+	}
 	if (s->home != NULL && (s->home->thread_id != s->home_thread || s->home->uses != s->home_uses)) {
 		s->home_thread = s->home->thread_id;
 		s->home_uses = s->home->uses;

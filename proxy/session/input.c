@@ -514,6 +514,7 @@ static void on_client_drained(struct conn *conn)
 {
 	struct session *s = of_conn(conn);
 
+	s->active_us = topology_now_coarse_us();
 	relay_client_drained(s);
 	if (s->step == SESSION_IDLE && takes_input(s) && (s->conn.in.len > 0 || s->half_closed))
 		session_input(s);

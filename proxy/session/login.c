@@ -380,16 +380,8 @@ void login_packet(struct session *s, struct slice payload, unsigned seq)
 		refuse(s, seq + 1, ER_HANDSHAKE_ERROR, "08S01", "Bad handshake");
 		return;
 	}
-	if (l.ssl_request) {
-		refuse(s, seq + 1, ER_HANDSHAKE_ERROR, "08S01",
-		       "TLS was not offered by this proxy: connect without it");
-		return;
-	}
-	/* Its next packet would be in a form that nobody reads here. All else that was not offered and is asked for
-	 * changes nothing of what a client sends, but what it asks for itself, and is ignored as by a server. */
-	if (l.caps & (CAP_COMPRESS | CAP_ZSTD)) {
-		refuse(s, seq + 1, ER_HANDSHAKE_ERROR, "08S01",
-		       "Compression was not offered by this proxy: connect without it");
+	if (login_unreadable(&l) != NULL) {
+		refuse(s, seq + 1, ER_HANDSHAKE_ERROR, "08S01", login_unreadable(&l));
 		return;
 	}
 	const struct topology *t = s->pw->cluster.topology;

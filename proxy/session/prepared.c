@@ -230,13 +230,15 @@ static struct prepared **free_slot(struct session *s)
 	return &s->prepared[s->nprepared++];
 }
 
-void prepared_registered(struct session *s, struct backend *b, uint8_t *payload)
+bool prepared_registered(struct session *s, struct backend *b, uint8_t *payload)
 {
 	struct command *c = s->command;
 	struct prepared *p = c->making;
-	struct prepared **slot = free_slot(s);
 	struct buf closes = {0};
 
+	if (p == NULL)
+		return false;
+	struct prepared **slot = free_slot(s);
 	c->making = NULL;
 	p->id = (uint32_t)(slot - s->prepared) + 1;
 	p->nparams = get_u16(payload + 7);
@@ -249,6 +251,7 @@ void prepared_registered(struct session *s, struct backend *b, uint8_t *payload)
 	conn_write(&b->conn, closes.data, closes.len);
 	buf_fini(&closes);
 	put_u32(payload + 1, p->id);
+	return true;
 }
 
 void prepared_failed(struct session *s)

@@ -476,9 +476,8 @@ static ssize_t take_packet(struct outgoing *o, struct backend *b, uint8_t *p, si
 			return TAKE_HOLD;
 		break;
 	case RESULT_PREPARED:
-		if (len < 9)
+		if (len < 9 || !prepared_registered(s, b, p + PACKET_HEADER))
 			return -1;
-		prepared_registered(s, b, p + PACKET_HEADER);
 		break;
 	default:
 		break;

@@ -240,6 +240,8 @@ struct session {
 	TAILQ_ENTRY(session) memory_link;
 
 	unsigned wait_timeout;       /* seconds; what it was at the login */
+	int64_t patience_us;         /* for a client that says nothing; 0: not known yet */
+	uint64_t patience_of;        /* ... in that state */
 	int64_t active_us;           /* coarse: its last byte, or the end of its last command */
 	int64_t home_us;             /* when the server has last heard anything at home: idle.c */
 	uint32_t home_thread, home_uses;
@@ -446,8 +448,9 @@ void prepared_unmade(struct command *c);  /* c->making is not needed */
 size_t prepared_size(const struct command *c); /* bytes of what is sent beside the request */
 void prepared_free_all(struct session *s);
 void prepared_rebase(struct session *s, const struct defaults *from, const struct defaults *to);
-/* The server's answer to the client's COM_STMT_PREPARE: registers the statement, writes our id into the payload. */
-void prepared_registered(struct session *s, struct backend *b, uint8_t *payload);
+/* The server's answer to the client's COM_STMT_PREPARE: registers the statement, writes our id into the payload. False
+ * when there was one already, and what followed it was no answer. */
+bool prepared_registered(struct session *s, struct backend *b, uint8_t *payload);
 void prepared_failed(struct session *s);  /* it was refused */
 /* Is c->ps prepared on this connection (in the session's present state)? */
 bool prepared_known(struct session *s, struct backend *b);

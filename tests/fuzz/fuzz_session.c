@@ -572,6 +572,7 @@ static void down(void)
 		session_close(LIST_FIRST(&pw->sessions), "the end");
 	worker_turn(pw->worker, false);
 	require(proxy_clients(proxy) == 0 && atomic_load(&pw->worker->load) == 0);
+	require(budget_used() == 0 && !budget_somebody_waits() && atomic_load(&proxy->prepared) == 0);
 	for (unsigned i = 0; i < t->n; i++)
 		require(atomic_load(&t->views[i].server->outstanding) == 0);
 	proxy_free(proxy);

@@ -96,6 +96,11 @@ def test_compression_is_refused_in_words(proxy):
             w.send(w.response("app", None, "app", 45), 1)
             e = refused(w.one)
             assert e.code == 1043 and "ompression" in e.text and w.ended(), e
+        with Wire(proxy.admin_port, login=False, db=None) as w:
+            w.greeting()
+            w.caps |= bit
+            w.send(w.response("admin", None, None, 45), 1)
+            assert refused(w.one).code == 1043 and w.ended()
 
 
 def test_other_capabilities_are_ignored_as_by_a_server(lab, proxy):
@@ -117,7 +122,7 @@ def test_other_capabilities_are_ignored_as_by_a_server(lab, proxy):
 
 PHP = """mysqli_report(MYSQLI_REPORT_OFF); $c = mysqli_init(); $c->options(MYSQLI_OPT_CONNECT_TIMEOUT, 20);
 $c->options(MYSQLI_OPT_READ_TIMEOUT, 20);
-if (!$c->real_connect('127.0.0.1', 'app', 'lab-app', 'app', %d, null, MYSQLI_CLIENT_COMPRESS)) {
+if (!@$c->real_connect('127.0.0.1', 'app', 'lab-app', 'app', %d, null, MYSQLI_CLIENT_COMPRESS)) {
 	echo 'refused ', $c->connect_errno; exit; }
 $r = $c->query('SELECT 41 + 1'); echo $r ? 'got ' . $r->fetch_row()[0] : 'failed ' . $c->errno;"""
 
@@ -130,22 +135,22 @@ def test_php_that_wants_compression_does_not_hang(proxy):
 # --- clients that say nothing ---
 
 def test_idle_clients_end_as_at_a_server(lab):
-    lab.primary.sql("SET GLOBAL wait_timeout = 3", "SET GLOBAL interactive_timeout = 600")
+    lab.primary.sql("SET GLOBAL wait_timeout = 5", "SET GLOBAL interactive_timeout = 600")
     try:
         with Proxy(lab) as proxy:
+            began = time.monotonic()
             talks, quiet, patient = Wire(proxy.port), Wire(proxy.port), Wire(proxy.port, caps=INTERACTIVE)
             own, busy, half = Wire(proxy.port), Wire(proxy.port), Wire(proxy.port)
             own.query("SET wait_timeout = 500")
             busy.query("BEGIN")
             busy.query("UPDATE members SET name = 'left open' WHERE id = 5")
             half.raw(b"\x09\0\0\0\x03SEL")
-            began = time.monotonic()
             for w in quiet, busy, half:
                 while not ended_now(w):
                     talks.value("SELECT 1")
                     time.sleep(0.1)
                     assert time.monotonic() - began < LIMIT
-            assert time.monotonic() - began > 1.5
+            assert time.monotonic() - began > 4.5
             assert talks.value("SELECT 1") == "1" and own.value("SELECT 2") == "2"
             assert patient.value("SELECT 3") == "3"
             assert "left open" not in str(lab.primary.sql("SELECT name FROM app.members WHERE id = 5"))
@@ -172,14 +177,14 @@ def ended_now(w):
 
 def test_a_kept_connection_lives_as_long_as_its_session(lab):
     """Reads at a replica for many times the timeout, while a pinned primary connection has nothing to do."""
-    lab.primary.sql("SET GLOBAL wait_timeout = 2")
+    lab.primary.sql("SET GLOBAL wait_timeout = 3")
     try:
         with Proxy(lab, {"proxy": {"consistency": "eventual"}}) as proxy, Wire(proxy.port) as w:
             w.query("SET @kept = 7")
             w.query("INSERT IGNORE INTO members SELECT * FROM members WHERE id = 1")  # a warning, to be found later
             before = proxy.routed()["replica"]
             began = time.monotonic()
-            while time.monotonic() - began < 7:
+            while time.monotonic() - began < 8:
                 w.value("SELECT title FROM articles WHERE id = 7")
                 time.sleep(0.2)
             assert proxy.routed()["replica"] > before + 10
@@ -312,20 +317,27 @@ def test_prepared_statements_have_a_share_of_the_memory(lab):
         e = refused(w.execute, long, ...)
         assert e.code == 1041 and "client_memory" in e.text, e
         assert greedy.value("SELECT 1") == "1"
+        assert proxy.metric("sidetrack_client_memory_bytes") > 3 << 20
+        greedy.shut()
+        w.shut()
+        wait_until(lambda: proxy.metric("sidetrack_client_memory_bytes") == 0)
 
 
 def test_before_the_login_a_client_is_read_no_further(proxy):
-    before = resident_mb(proxy)
-    clients = [Wire(proxy.port, login=False) for _ in range(30)]
+    """Not even while accounts are looked up for a name that nobody knows."""
+    before, most = resident_mb(proxy), 0
+    clients = [Wire(proxy.port, login=False) for _ in range(60)]
     for w in clients:
         w.greeting()
-        w.socket.settimeout(0.2)
+        w.send(w.response("nobody", "wrong", "app", 45), 1)
+        w.socket.setblocking(False)
         try:
             for _ in range(64):
-                w.socket.send(packets(b"\0" * 60000, 1)[:60000] + b"\0" * 60000)
+                w.socket.send(b"\0" * 60000)
         except OSError:
             pass
-    assert SANITIZED or resident_mb(proxy) - before < 12
+        most = max(most, resident_mb(proxy))
+    assert SANITIZED or most - before < 15, "%d MB more" % (most - before)
     for w in clients:
         w.shut()
     with Wire(proxy.port) as w:
@@ -369,6 +381,7 @@ def test_large_commands_wait_for_their_turn(lab):
         assert SANITIZED or most - before < 60, "%d MB more" % (most - before)
         for w in clients:
             w.shut()
+        wait_until(lambda: proxy.metric("sidetrack_client_memory_bytes") == 0)
 
 
 def test_who_holds_and_is_silent_is_sent_away(lab):

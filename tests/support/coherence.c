@@ -534,11 +534,11 @@ static void read_once(struct client *c)
 		return;
 	say_question(c, &q, &s);
 	begin_question(&q);
-	if (q.shape == READ_ONLY && run_plain(l, "START TRANSACTION READ ONLY") != 0)
-		return;
-	bool good = run(c, l, &s, &q.a) == 0;
-	if (q.shape == READ_ONLY && l->my != NULL)
+	l->read_only = q.shape == READ_ONLY;
+	bool good = (!l->read_only || run_plain(l, "START TRANSACTION READ ONLY") == 0) && run(c, l, &s, &q.a) == 0;
+	if (l->read_only && l->my != NULL)
 		good = run_plain(l, "COMMIT") == 0 && good;
+	l->read_only = false;
 	if (good)
 		judge(c, &q, &s);
 }

@@ -24,6 +24,7 @@ enum { PROXIES = 4, STATEMENTS = 64, ARGS = 24, ROWS = 8, COLUMNS = 6, CELL = 80
 struct link {
 	MYSQL *my;
 	unsigned proxy;
+	bool read_only; /* in a transaction that lives at a replica: it ends with it */
 	struct {
 		char *text;
 		MYSQL_STMT *stmt;
@@ -157,6 +158,8 @@ static MYSQL *open_port(unsigned port)
 
 static bool may_be_lost(const struct link *l, unsigned code)
 {
+	if (l->read_only && (code == CR_SERVER_LOST || code == CR_SERVER_GONE_ERROR))
+		return true;
 	return (may_lose >> l->proxy & 1) != 0 && (code >= 2000 || code == 1053 || code == 1927);
 }
 

@@ -516,6 +516,49 @@ static void bytes_then_a_reset(void **state)
 	assert_true(last_read == -2 || last_read == 0);
 }
 
+/* A large buffer goes over as it is; a small one, or one behind others, is copied. */
+static void buffers_are_taken_over(void **state)
+{
+	enum { N = 3 << 20 };
+	struct buf b = {0};
+	size_t got = 0;
+	uint8_t chunk[65536];
+
+	(void)state;
+	for (unsigned i = 0; i < N; i++)
+		buf_put_u8(&b, i * 7 & 0xff);
+	const uint8_t *was = b.data;
+	assert_int_equal(conn_send(&conn, &b), 0);
+	assert_int_equal(b.len, 0);
+	assert_ptr_equal(conn.out.data, was);
+	assert_true(conn_queued(&conn) > 0 && conn_queued(&conn) < N);
+	buf_put_str(&b, "more");
+	assert_int_equal(conn_send(&conn, &b), 0);
+	assert_int_equal(b.len, 0);
+	while (got < N + 4) {
+		event_base_loop(base, EVLOOP_NONBLOCK);
+		ssize_t n = recv(peer, chunk, sizeof chunk, MSG_DONTWAIT);
+		for (ssize_t i = 0; i < n; i++, got++)
+			assert_int_equal(chunk[i], got < N ? got * 7 & 0xff : (size_t)"more"[got - N]);
+	}
+	assert_int_equal(conn_queued(&conn), 0);
+	event_base_loop(base, EVLOOP_NONBLOCK);
+	assert_int_equal(conn.out.cap, 0);
+	buf_fini(&b);
+}
+
+static void a_queue_without_memory_ends_its_connection_alone(void **state)
+{
+	enum { N = 4 << 20 };
+	char *bytes = xcalloc(1, N);
+
+	(void)state;
+	mem_pretend_limit(1 << 20);
+	assert_int_equal(conn_write(&conn, bytes, N), -1);
+	mem_pretend_limit(0);
+	free(bytes);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, up, down)
 
 int main(void)
@@ -537,6 +580,8 @@ int main(void)
 		TEST(a_peer_that_went_before_the_turns_end),
 		TEST(nothing_is_left_in_the_socket),
 		TEST(bytes_then_a_reset),
+		TEST(buffers_are_taken_over),
+		TEST(a_queue_without_memory_ends_its_connection_alone),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

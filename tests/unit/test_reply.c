@@ -338,6 +338,53 @@ static void a_result_set(void **state)
 	}
 }
 
+static void codes_of_libraries_are_not_sent(void **state)
+{
+	static const unsigned codes[][2] = {{1999, 1999}, {2000, 1105}, {2013, 1105}, {2999, 1105}, {3024, 3024}};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof codes / sizeof *codes; i++) {
+		struct buf b = {0};
+		struct err_packet e;
+		reply_err(&b, 1, codes[i][0], "HY000", "text");
+		assert_int_equal(err_parse(payload_of(&b, 1), &e), 0);
+		assert_int_equal(e.code, codes[i][1]);
+		buf_fini(&b);
+	}
+}
+
+/* What is put apart is put together again, around each border. */
+static void packets_of_any_size(void **state)
+{
+	static const size_t sizes[] = {1,	       PACKET_MAX - 1,	   PACKET_MAX,	       PACKET_MAX + 1,
+				       2 * PACKET_MAX, 2 * PACKET_MAX + 7, 3 * (size_t)PACKET_MAX - 1};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		struct buf b = {0};
+		buf_put_str(&b, "before");
+		size_t start = packet_begin(&b, 0), n = sizes[i], seen = 0;
+		buf_reserve(&b, n);
+		for (size_t k = 0; k < n; k++)
+			b.data[b.len++] = (uint8_t)(k * 31 >> 3);
+		packets_end(&b, start, 5);
+		unsigned seq = 5;
+		const uint8_t *p = b.data + start, *end = b.data + b.len;
+		for (uint32_t len = PACKET_MAX; len == PACKET_MAX; p += PACKET_HEADER + len) {
+			assert_true(p + PACKET_HEADER <= end);
+			len = get_u24(p);
+			assert_int_equal(p[3], seq++);
+			for (uint32_t k = 0; k < len; k++, seen++)
+				if (p[PACKET_HEADER + k] != (uint8_t)(seen * 31 >> 3))
+					fail_msg("byte %zu of %zu", seen, n);
+		}
+		assert_ptr_equal(p, end);
+		assert_int_equal(seen, n);
+		assert_memory_equal(b.data, "before", 6);
+		buf_fini(&b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -354,6 +401,8 @@ int main(void)
 		cmocka_unit_test(errors_are_read_as_built),
 		cmocka_unit_test(eof_says_status),
 		cmocka_unit_test(a_result_set),
+		cmocka_unit_test(codes_of_libraries_are_not_sent),
+		cmocka_unit_test(packets_of_any_size),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
 #include "base/slice.h"
 
 static void compares(void **state)
@@ -177,6 +178,41 @@ static void buffers_grow_and_shrink(void **state)
 	assert_int_equal(b.cap, 0);
 }
 
+static void no_memory_changes_nothing(void **state)
+{
+	struct buf b = {0};
+
+	(void)state;
+	buf_put_str(&b, "kept");
+	mem_pretend_limit(1 << 20);
+	assert_false(buf_try_reserve(&b, 2 << 20));
+	assert_false(buf_try_put(&b, NULL, 2 << 20));
+	assert_int_equal(b.len, 4);
+	assert_memory_equal(b.data, "kept", 4);
+	assert_true(buf_try_put(&b, " too", 4));
+	assert_memory_equal(b.data, "kept too", 8);
+	mem_pretend_limit(0);
+	assert_true(buf_try_reserve(&b, 2 << 20));
+	assert_true(b.cap >= (2 << 20) + 8 && b.cap < 3 << 20); /* large ones grow by what they need */
+	buf_fini(&b);
+}
+
+static void secrets_are_wiped_copies(void **state)
+{
+	char text[] = "not to be told";
+	char *s = secret_strndup(text, 3);
+
+	(void)state;
+	assert_string_equal(s, "not");
+	secret_free(s);
+	uint8_t *large = secret_alloc(100000);
+	for (unsigned i = 0; i < 100000; i++)
+		assert_int_equal(large[i], 0);
+	large[99999] = 1;
+	secret_free(large);
+	secret_free(NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -186,6 +222,8 @@ int main(void)
 		cmocka_unit_test(the_end_is_sticky),
 		cmocka_unit_test(lenenc_round_trips),
 		cmocka_unit_test(buffers_grow_and_shrink),
+		cmocka_unit_test(no_memory_changes_nothing),
+		cmocka_unit_test(secrets_are_wiped_copies),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
