@@ -250,10 +250,10 @@ static unsigned reserved_verb(struct scan *s)
 	case KW_CREATE:
 	case KW_DROP:
 		return create_or_drop(s);
-	case KW_ALTER: case KW_RENAME: case KW_GRANT: case KW_REVOKE: case KW_OPTIMIZE: case KW_ANALYZE:
-	case KW_PURGE: case KW_CHANGE:
-		s->columns |= s->now.kw == KW_ALTER;
-		s->header |= s->now.kw == KW_ALTER;
+	case KW_ALTER: case KW_RENAME:
+		s->columns = s->header = true;
+		return EFFECT_WRITES | EFFECT_TRANSACTION | EFFECT_DEFINES;
+	case KW_GRANT: case KW_REVOKE: case KW_OPTIMIZE: case KW_ANALYZE: case KW_PURGE: case KW_CHANGE:
 		return EFFECT_WRITES | EFFECT_TRANSACTION;
 	case KW_LOCK:
 		return s->next.kw == KW_IN ? EFFECT_WRITES : EFFECT_WRITES | EFFECT_KEEPS | EFFECT_TRANSACTION;
@@ -279,7 +279,9 @@ static unsigned other_verb(struct scan *s)
 		return EFFECT_WRITES | EFFECT_TRANSACTION | EFFECT_KEEPS;
 	case KW_TRUNCATE:
 		return s->next.type == '(' ? 0 : EFFECT_WRITES | EFFECT_TRANSACTION;
-	case KW_REPAIR: case KW_CHECKSUM: case KW_RESET: case KW_INSTALL: case KW_UNINSTALL: case KW_CACHE:
+	case KW_INSTALL: case KW_UNINSTALL:
+		return EFFECT_WRITES | EFFECT_TRANSACTION | EFFECT_DEFINES;
+	case KW_REPAIR: case KW_CHECKSUM: case KW_RESET: case KW_CACHE:
 	case KW_STOP: case KW_SHUTDOWN: case KW_BINLOG:
 		return EFFECT_WRITES | EFFECT_TRANSACTION;
 	case KW_START:
@@ -478,7 +480,7 @@ static void note_call(struct scan *s)
 static void end_statement(struct scan *s)
 {
 	if (s->creates)
-		s->effects |= EFFECT_TRANSACTION;
+		s->effects |= EFFECT_TRANSACTION | EFFECT_DEFINES;
 	s->header = s->columns = s->handler = s->sets = s->target = s->declares = s->creates = s->calls = false;
 }
 
@@ -488,7 +490,7 @@ static void note_created(struct scan *s)
 	if (is_word(&s->now, "or") || (is_word(&s->now, "replace") && s->last.kw == KW_OR))
 		return;
 	s->creates = false;
-	s->effects |= s->now.kw == KW_TEMPORARY ? EFFECT_TEMPORARY : EFFECT_TRANSACTION;
+	s->effects |= s->now.kw == KW_TEMPORARY ? EFFECT_TEMPORARY : EFFECT_TRANSACTION | EFFECT_DEFINES;
 }
 
 /* user@host, which the lexer reads as a variable behind a name. */

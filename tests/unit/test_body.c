@@ -13,7 +13,7 @@
 #include "sql/classify.h"
 
 enum { W = EFFECT_WRITES, V = EFFECT_VARIABLES, K = EFFECT_KEEPS, T = EFFECT_TEMPORARY, D = EFFECT_DEPENDS,
-       N = EFFECT_NONDET, X = EFFECT_TRANSACTION, ALL = EFFECT_ALL };
+       N = EFFECT_NONDET, X = EFFECT_TRANSACTION, F = EFFECT_DEFINES, ALL = EFFECT_ALL };
 
 static char used[2048]; /* "f:name p:db.name ..", names of tables left out unless asked for */
 static bool want_names;
@@ -106,8 +106,8 @@ static const struct {
 	{"CREATE TEMPORARY TABLE x (a INT, b VARCHAR(20), KEY k (a))", W | T, ""},
 	{"CREATE OR REPLACE TEMPORARY TABLE x AS SELECT 1", W | T, ""},
 	{"DROP TEMPORARY TABLE IF EXISTS x", W | T, ""},
-	{"DROP TABLE x", W | T | X, ""},
-	{"CREATE TABLE x (a INT)", W | X, ""},
+	{"DROP TABLE x", W | T | X | F, ""},
+	{"CREATE TABLE x (a INT)", W | X | F, ""},
 	{"BEGIN START TRANSACTION; COMMIT; END", X, ""},
 	{"BEGIN DECLARE EXIT HANDLER FOR 1062, SQLSTATE '23000', c ROLLBACK; SELECT 1; END", X, ""},
 	{"IF 1 THEN TRUNCATE TABLE t; END IF", W | X, ""},
@@ -196,12 +196,12 @@ static void statements_of_clients(void **state)
 		{"FROBNICATE THE TABLE", ALL},
 		{"SELECT 1; FROBNICATE", ALL},
 		{"lbl: BEGIN NOT ATOMIC SELECT 1; END", 0},
-		{"CREATE PROCEDURE p() SELECT GET_LOCK('a', 1)", W | X},
-		{"CREATE DEFINER=`root`@`localhost` TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET @a = 1", W | X},
-		{"ALTER EVENT e DO SET @a = 1", W | X},
-		{"CREATE OR REPLACE VIEW v AS SELECT GET_LOCK('a', 1)", W | X},
-		{"CREATE TABLE t AS SELECT GET_LOCK('a', 1)", W | X | K | D},
-		{"CREATE TABLE t (function INT) SELECT @v", W | X | K | D},
+		{"CREATE PROCEDURE p() SELECT GET_LOCK('a', 1)", W | X | F},
+		{"CREATE DEFINER=`root`@`localhost` TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET @a = 1", W | X | F},
+		{"ALTER EVENT e DO SET @a = 1", W | X | F},
+		{"CREATE OR REPLACE VIEW v AS SELECT GET_LOCK('a', 1)", W | X | F},
+		{"CREATE TABLE t AS SELECT GET_LOCK('a', 1)", W | X | F | K | D},
+		{"CREATE TABLE t (function INT) SELECT @v", W | X | F | K | D},
 		{"GRANT ALL ON *.* TO a@localhost, 'b'@'%'", W | X},
 		{"SHOW TABLES", D},
 		{"SHOW TABLES WHERE GET_LOCK('a', 1)", D | K},
