@@ -20,6 +20,7 @@ struct scan {
 	struct token last, now, next;
 	unsigned effects;
 	struct name name; /* the one that ends at `last`; parts == 0: none */
+	bool variable;    /* a system variable's name of several parts is being read */
 	int depth;        /* of parentheses */
 
 	/* the statement at hand; a semicolon ends it */
@@ -119,6 +120,8 @@ static void read_params(struct scan *s)
 	struct lex lx;
 	struct token t;
 
+	if (s->b->params.n == 0)
+		return;
 	lex_init(&lx, s->b->params, s->b->mode);
 	do {
 		lex_next(&lx, &t);
@@ -380,7 +383,10 @@ static void note_name(struct scan *s)
 	static const struct slice none;
 	struct name *n = &s->name;
 
-	if (s->now.escaped) { /* doubled quotes: it cannot be compared */
+	if (s->variable && s->last.type == '.')
+		return;
+	/* Doubled quotes: it cannot be compared. A dot with nothing before it: no text that we understand. */
+	if (s->now.escaped || (s->last.type == '.' && n->parts == 0)) {
 		s->effects = EFFECT_ALL;
 		return;
 	}
@@ -402,16 +408,15 @@ static void note_name(struct scan *s)
 		s->effects |= EFFECT_DEPENDS;
 }
 
-/* What is called stands behind these: no function, whatever parenthesis follows. */
+/* Behind these a parenthesis begins a list of columns: hardly a function. */
 static bool takes_a_list(uint16_t before)
 {
 	switch (before) {
 	case KW_INTO: case KW_TABLE: case KW_KEY: case KW_INDEX: case KW_UNIQUE: case KW_EXISTS: case KW_REFERENCES:
 	case KW_FULLTEXT: case KW_SPATIAL: case KW_JOIN: case KW_FROM: case KW_UPDATE: case KW_INSERT:
 	case KW_REPLACE: case KW_IGNORE: case KW_LOW_PRIORITY: case KW_HIGH_PRIORITY: case KW_DELAYED:
-	case KW_CONSTRAINT: case KW_CURSOR: case KW_CALL: case KW_WITH: case KW_RECURSIVE: case KW_AS:
-	case KW_PROCEDURE: case KW_FUNCTION: case KW_PARTITION:
-	case KW_OVER:
+	case KW_CONSTRAINT: case KW_CURSOR: case KW_WITH: case KW_RECURSIVE: case KW_AS:
+	case KW_PARTITION: case KW_OVER:
 		return true;
 	default:
 		return false;
@@ -447,12 +452,15 @@ static void note_simple_function(struct scan *s, const struct name *n)
 /* At a parenthesis behind a name or word: is that a function, and of what kind? */
 static void note_function(struct scan *s)
 {
+	static const struct slice none;
 	const struct name *n = &s->name;
 
 	if (n->parts == 0)
 		s->effects |= s->last.type == TOK_WORD ? body_flag_effects(kw_table[s->last.kw].depends) : 0;
-	else if (takes_a_list(n->before))
+	else if (n->before == KW_CALL)
 		return;
+	else if (takes_a_list(n->before))
+		use(s, BODY_MAYBE, n->parts > 1 ? n->part[0] : none, s->last.text);
 	else if (n->parts > 2) /* schema.package.function */
 		s->effects = EFFECT_ALL;
 	else if (n->parts == 2)
@@ -572,6 +580,8 @@ static void token(struct scan *s)
 		punctuation(s);
 	if (!identifier && t->type != '.')
 		s->name.parts = 0;
+	if (t->type != '.')
+		s->variable = t->type == TOK_SYS_VAR || (s->variable && s->last.type == '.');
 }
 
 unsigned body_effects(const struct body *b)
