@@ -21,10 +21,11 @@ struct scan {
 	unsigned effects;
 	struct name name; /* the one that ends at `last`; parts == 0: none */
 	bool variable;    /* a system variable's name of several parts is being read */
+	bool range;       /* the dot before is one of FOR i IN 1..n */
 	int depth;        /* of parentheses */
 
 	/* the statement at hand; a semicolon ends it */
-	bool columns;   /* its SET is a list of columns: UPDATE, INSERT, DDL */
+	bool columns;   /* its SET is a list of columns: UPDATE, INSERT, DDL; SIGNAL */
 	bool handler;   /* DECLARE .. HANDLER FOR conditions: a statement follows */
 	bool sets;      /* a SET */
 	bool target;    /* its next word is a variable to set */
@@ -245,6 +246,9 @@ static unsigned reserved_verb(struct scan *s)
 		return write_verb(s);
 	case KW_UPDATE:
 		return update_verb(s);
+	case KW_SIGNAL: case KW_RESIGNAL: /* SET MESSAGE_TEXT = .. */
+		s->columns = true;
+		return 0;
 	case KW_LOAD:
 		s->columns = true;
 		return EFFECT_WRITES;
@@ -382,15 +386,16 @@ static void note_name(struct scan *s)
 {
 	static const struct slice none;
 	struct name *n = &s->name;
+	bool joined = s->last.type == '.' && !s->range;
 
-	if (s->variable && s->last.type == '.')
+	if (s->variable && joined)
 		return;
 	/* Doubled quotes: it cannot be compared. A dot with nothing before it: no text that we understand. */
-	if (s->now.escaped || (s->last.type == '.' && n->parts == 0)) {
+	if (s->now.escaped || (joined && n->parts == 0)) {
 		s->effects = EFFECT_ALL;
 		return;
 	}
-	if (s->last.type != '.')
+	if (!joined)
 		*n = (struct name){.before = s->last.kw, .kw = s->now.kw};
 	n->quoted = s->now.type == TOK_QUOTED;
 	if (n->parts > 0 && is_sequence_member(s->now.text))
@@ -423,10 +428,11 @@ static bool takes_a_list(uint16_t before)
 	}
 }
 
-static bool is_type(struct slice name)
+/* Types, and words of the grammar that no table of ours has. */
+static bool is_harmless(struct slice name)
 {
-	static const char *const types[] = {"bit", "enum", "nchar", "nvarchar", "national", "varchar2", "number", "raw",
-					    "clob", "geometry"};
+	static const char *const types[] = {"until", "bit", "enum", "nchar", "nvarchar", "national", "varchar2",
+					    "number", "raw", "clob", "geometry"};
 
 	for (size_t i = 0; i < sizeof types / sizeof *types; i++)
 		if (slice_ieq(name, types[i]))
@@ -444,7 +450,7 @@ static void note_simple_function(struct scan *s, const struct name *n)
 	unsigned flags = kw_table[kw].flags;
 
 	s->effects |= body_flag_effects(kw_table[kw].depends);
-	if ((flags & KWF_FUNC) || ((flags & KWF_GRAMMAR) && !n->quoted && !s->now.spaced) || is_type(t->text))
+	if ((flags & KWF_FUNC) || ((flags & KWF_GRAMMAR) && !n->quoted && !s->now.spaced) || is_harmless(t->text))
 		return;
 	use(s, (flags & KWF_GRAMMAR) || (kw != KW_NONE && !n->quoted) ? BODY_MAYBE : BODY_FUNCTION, none, t->text);
 }
@@ -580,6 +586,7 @@ static void token(struct scan *s)
 		punctuation(s);
 	if (!identifier && t->type != '.')
 		s->name.parts = 0;
+	s->range = t->type == '.' && (s->last.type == '.' || s->last.type == TOK_NUMBER);
 	if (t->type != '.')
 		s->variable = t->type == TOK_SYS_VAR || (s->variable && s->last.type == '.');
 }

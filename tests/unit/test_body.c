@@ -57,7 +57,11 @@ static const struct {
 	{"RETURN (SELECT start FROM t WHERE t.flush = 1 AND cache > 2 AND t.`execute` = 3 ORDER BY stop)", 0, ""},
 	{"RETURN CAST(x AS CHAR CHARACTER SET utf8mb4)", 0, ""},
 	{"BEGIN DECLARE e SET('a','b'); DECLARE f BIT(3); DECLARE d DATETIME(6); RETURN f; END", 0, ""},
-	{"BEGIN DECLARE EXIT HANDLER FOR SQLEXCEPTION RETURN 0; SIGNAL SQLSTATE '45000'; END", 0, ""},
+	{"BEGIN DECLARE EXIT HANDLER FOR SQLEXCEPTION RETURN 0; SIGNAL SQLSTATE '45000' SET"
+	 " MESSAGE_TEXT = 'x', MYSQL_ERRNO = 1; RESIGNAL; END", 0, ""},
+	{"BEGIN DECLARE n INT; FOR i IN 1..n DO SET n = i; END FOR; REPEAT SET n = 1; UNTIL (n > 1) END REPEAT; END", 0,
+	 ""},
+	{"RETURN (SELECT 1 FROM t WHERE ROW(a, b) = ROW(1, 2))", 0, ""},
 	{"SET NEW.a = NEW.b, NEW.c = 1", 0, ""},
 	{"RETURN (SELECT COUNT(*) FROM t USE INDEX (a) WHERE a IN (1, 2))", 0, ""},
 	/* clocks and chance */
