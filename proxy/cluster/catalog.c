@@ -11,8 +11,8 @@ enum mark { IS_VIEW = 1, SPREADS = 2 };
 /* Open addressing over 64-bit hashes of names; 0 marks a free place. Two names with one hash are out of reach. */
 struct entry {
 	uint64_t key;
-	uint8_t marks;       /* enum mark */
-	uint8_t read, write; /* enum effect; of a routine: read alone */
+	uint16_t marks;       /* enum mark */
+	uint16_t read, write; /* enum effect; of a routine: read alone */
 };
 
 struct map {
@@ -22,7 +22,7 @@ struct map {
 
 struct names {
 	struct map tables, routines;
-	uint8_t any_read, any_write; /* a union over all tables but the server's own */
+	uint16_t any_read, any_write; /* a union over all tables but the server's own */
 };
 
 static struct entry *place_of(const struct map *m, uint64_t key)
@@ -58,9 +58,9 @@ static void add(struct map *m, uint64_t key, unsigned marks, unsigned read, unsi
 	struct entry *e = place_of(m, key | 1); /* | 1: never the mark of a free place */
 	m->n += e->key == 0;
 	e->key = key | 1;
-	e->marks |= (uint8_t)marks;
-	e->read |= (uint8_t)read;
-	e->write |= (uint8_t)write;
+	e->marks |= (uint16_t)marks;
+	e->read |= (uint16_t)read;
+	e->write |= (uint16_t)write;
 }
 
 static bool map_equal(const struct map *a, const struct map *b)
@@ -204,8 +204,8 @@ void catalog_add_effects(struct catalog *c, struct slice db, struct slice name, 
 
 	add(&names->tables, freshness_table(db, name, false), 0, read, write);
 	if (!is_servers_own(db)) {
-		names->any_read |= (uint8_t)read;
-		names->any_write |= (uint8_t)write;
+		names->any_read |= (uint16_t)read;
+		names->any_write |= (uint16_t)write;
 	}
 }
 

@@ -86,7 +86,7 @@ bool effects_names_writes(struct session *s, uint64_t *slots, unsigned *n)
 	const struct catalog *catalog = effects_catalog(s);
 
 	*n = 0;
-	if (!c->is_statement || catalog == NULL ||
+	if (!c->is_statement || catalog == NULL || effects_reads_write(s) ||
 	    (c->stmt->flags & (SQLF_TABLES_OVERFLOW | SQLF_UNKNOWN_FUNC | SQLF_MULTI | SQLF_UNREADABLE)))
 		return false;
 	switch (c->stmt->kind) {
@@ -126,8 +126,9 @@ bool effects_may_write(const struct command *c)
 	if (c->stmt->flags & (SQLF_UNREADABLE | SQLF_MULTI | SQLF_UNKNOWN_FUNC))
 		return true;
 	switch (c->stmt->kind) {
+	case SQL_SELECT: /* replicas are not given what writes */
+		return !c->to_replica && effects_reads_write(c->session);
 	case SQL_EMPTY:
-	case SQL_SELECT:
 	case SQL_SHOW:
 	case SQL_SHOW_DIAG:
 	case SQL_USE:
@@ -149,10 +150,10 @@ bool effects_may_write(const struct command *c)
 /* --- Effects ------------------------------------------------------------------------------------------------------ */
 
 /* A statement whose clauses were read: its flags, functions and tables are all there is. */
-static unsigned effects_of_read(const struct session *s, const struct sql_stmt *stmt, unsigned effects)
+static unsigned effects_of_read(const struct session *s, const struct catalog *catalog, unsigned effects)
 {
 	static const struct sql_name any;
-	const struct catalog *catalog = effects_code(s);
+	const struct sql_stmt *stmt = s->command->stmt;
 	struct slice schema = effects_schema(s);
 
 	effects |= body_flag_effects(stmt->flags);
@@ -204,10 +205,10 @@ static void on_use(void *arg, enum body_use use, struct slice db, struct slice n
 	}
 }
 
-static unsigned effects_of_text(const struct session *s, bool block)
+static unsigned effects_of_text(const struct session *s, const struct catalog *catalog, bool block)
 {
 	const struct command *c = s->command;
-	struct uses u = {.catalog = effects_code(s), .schema = effects_schema(s)};
+	struct uses u = {.catalog = catalog, .schema = effects_schema(s)};
 	struct body b = {.text = c->text, .mode = c->text_mode, .statement = true, .use = on_use, .arg = &u};
 
 	if (!block)
@@ -216,7 +217,7 @@ static unsigned effects_of_text(const struct session *s, bool block)
 	return effects | (effects & EFFECT_WRITES ? u.writes : 0);
 }
 
-unsigned effects_of(const struct session *s)
+static unsigned effects_by(const struct session *s, const struct catalog *catalog)
 {
 	const struct command *c = s->command;
 
@@ -229,18 +230,18 @@ unsigned effects_of(const struct session *s)
 	if (c->stmt->flags & SQLF_UNREADABLE)
 		return EFFECT_ALL;
 	if (c->stmt->flags & SQLF_MULTI)
-		return effects_of_text(s, true);
+		return effects_of_text(s, catalog, true);
 	switch (c->stmt->kind) {
 	case SQL_EMPTY:
 	case SQL_SELECT:
 	case SQL_DO:
-		return effects_of_read(s, c->stmt, 0);
+		return effects_of_read(s, catalog, 0);
 	case SQL_INSERT:
 	case SQL_REPLACE:
 	case SQL_UPDATE:
 	case SQL_DELETE:
 	case SQL_LOAD:
-		return effects_of_read(s, c->stmt, EFFECT_WRITES);
+		return effects_of_read(s, catalog, EFFECT_WRITES);
 	case SQL_BEGIN:
 	case SQL_BEGIN_RO:
 	case SQL_COMMIT:
@@ -252,17 +253,42 @@ unsigned effects_of(const struct session *s)
 	case SQL_OTHER:
 		return EFFECT_ALL;
 	default:
-		return effects_of_text(s, c->stmt->kind == SQL_COMPOUND);
+		return effects_of_text(s, catalog, c->stmt->kind == SQL_COMPOUND);
 	}
 }
 
-/* DDL and whatever else ends a transaction by itself, or names objects rather than rows. */
+unsigned effects_of(const struct session *s)
+{
+	return effects_by(s, effects_code(s));
+}
+
+/* By the last catalog that came, trusted or not: if whatever runs while a new one is awaited made it old again, a
+ * load of CALLs would keep it from ever being trusted. */
+bool effects_may_define(const struct session *s)
+{
+	return (effects_by(s, s->pw->catalog) & EFFECT_DEFINES) != 0;
+}
+
+bool effects_reads_write(const struct session *s)
+{
+	static const struct sql_name any;
+	const struct sql_stmt *stmt = s->command->stmt;
+	unsigned effects = 0;
+
+	if (stmt->flags & SQLF_TABLES_OVERFLOW)
+		effects |= catalog_read_name(effects_code(s), effects_schema(s), &any);
+	for (unsigned i = 0; i < stmt->ntables; i++)
+		effects |= catalog_read_name(effects_code(s), effects_schema(s), &stmt->tables[i]);
+	return (effects & EFFECT_WRITES) != 0;
+}
+
+/* What may change the dictionary. */
 static bool is_ddl(const struct command *c)
 {
 	if (!c->is_statement)
 		return c->code == COM_CREATE_DB || c->code == COM_DROP_DB || c->code == COM_REFRESH;
 	return c->code != COM_STMT_PREPARE &&
-	       (c->stmt->kind == SQL_DDL || c->stmt->kind == SQL_TRUNCATE ||
+	       (c->stmt->kind == SQL_DDL ||
 		((c->stmt->flags & SQLF_MULTI) && effects_may_write(c) && c->stmt->kind == SQL_DDL));
 }
 

@@ -349,6 +349,8 @@ bool effects_may_write(const struct command *c);
  * prepared: nothing. Costs a probe a table and function; where the text is not read closely (CALL, DDL, SET, ..) a
  * pass over it: ask once, and only where kind and flags do not tell. */
 unsigned effects_of(const struct session *s);
+bool effects_reads_write(const struct session *s); /* it may write by reading a view: no text names what */
+bool effects_may_define(const struct session *s);  /* it may change the dictionary, also by what it calls */
 bool effects_may_commit(const struct command *c);               /* an open transaction */
 void effects_ddl_begins(struct command *c);
 void effects_ddl_ended(struct command *c);                      /* before the client hears of it */

@@ -20,10 +20,12 @@ struct scan {
 	struct token last, now, next;
 	unsigned effects;
 	struct name name; /* the one that ends at `last`; parts == 0: none */
+	bool variable;    /* a system variable's name of several parts is being read */
+	bool range;       /* the dot before is one of FOR i IN 1..n */
 	int depth;        /* of parentheses */
 
 	/* the statement at hand; a semicolon ends it */
-	bool columns;   /* its SET is a list of columns: UPDATE, INSERT, DDL */
+	bool columns;   /* its SET is a list of columns: UPDATE, INSERT, DDL; SIGNAL */
 	bool handler;   /* DECLARE .. HANDLER FOR conditions: a statement follows */
 	bool sets;      /* a SET */
 	bool target;    /* its next word is a variable to set */
@@ -119,6 +121,8 @@ static void read_params(struct scan *s)
 	struct lex lx;
 	struct token t;
 
+	if (s->b->params.n == 0)
+		return;
 	lex_init(&lx, s->b->params, s->b->mode);
 	do {
 		lex_next(&lx, &t);
@@ -242,6 +246,9 @@ static unsigned reserved_verb(struct scan *s)
 		return write_verb(s);
 	case KW_UPDATE:
 		return update_verb(s);
+	case KW_SIGNAL: case KW_RESIGNAL: /* SET MESSAGE_TEXT = .. */
+		s->columns = true;
+		return 0;
 	case KW_LOAD:
 		s->columns = true;
 		return EFFECT_WRITES;
@@ -250,10 +257,10 @@ static unsigned reserved_verb(struct scan *s)
 	case KW_CREATE:
 	case KW_DROP:
 		return create_or_drop(s);
-	case KW_ALTER: case KW_RENAME: case KW_GRANT: case KW_REVOKE: case KW_OPTIMIZE: case KW_ANALYZE:
-	case KW_PURGE: case KW_CHANGE:
-		s->columns |= s->now.kw == KW_ALTER;
-		s->header |= s->now.kw == KW_ALTER;
+	case KW_ALTER: case KW_RENAME:
+		s->columns = s->header = true;
+		return EFFECT_WRITES | EFFECT_TRANSACTION | EFFECT_DEFINES;
+	case KW_GRANT: case KW_REVOKE: case KW_OPTIMIZE: case KW_ANALYZE: case KW_PURGE: case KW_CHANGE:
 		return EFFECT_WRITES | EFFECT_TRANSACTION;
 	case KW_LOCK:
 		return s->next.kw == KW_IN ? EFFECT_WRITES : EFFECT_WRITES | EFFECT_KEEPS | EFFECT_TRANSACTION;
@@ -279,7 +286,9 @@ static unsigned other_verb(struct scan *s)
 		return EFFECT_WRITES | EFFECT_TRANSACTION | EFFECT_KEEPS;
 	case KW_TRUNCATE:
 		return s->next.type == '(' ? 0 : EFFECT_WRITES | EFFECT_TRANSACTION;
-	case KW_REPAIR: case KW_CHECKSUM: case KW_RESET: case KW_INSTALL: case KW_UNINSTALL: case KW_CACHE:
+	case KW_INSTALL: case KW_UNINSTALL:
+		return EFFECT_WRITES | EFFECT_TRANSACTION | EFFECT_DEFINES;
+	case KW_REPAIR: case KW_CHECKSUM: case KW_RESET: case KW_CACHE:
 	case KW_STOP: case KW_SHUTDOWN: case KW_BINLOG:
 		return EFFECT_WRITES | EFFECT_TRANSACTION;
 	case KW_START:
@@ -377,12 +386,16 @@ static void note_name(struct scan *s)
 {
 	static const struct slice none;
 	struct name *n = &s->name;
+	bool joined = s->last.type == '.' && !s->range;
 
-	if (s->now.escaped) { /* doubled quotes: it cannot be compared */
+	if (s->variable && joined)
+		return;
+	/* Doubled quotes: it cannot be compared. A dot with nothing before it: no text that we understand. */
+	if (s->now.escaped || (joined && n->parts == 0)) {
 		s->effects = EFFECT_ALL;
 		return;
 	}
-	if (s->last.type != '.')
+	if (!joined)
 		*n = (struct name){.before = s->last.kw, .kw = s->now.kw};
 	n->quoted = s->now.type == TOK_QUOTED;
 	if (n->parts > 0 && is_sequence_member(s->now.text))
@@ -400,26 +413,26 @@ static void note_name(struct scan *s)
 		s->effects |= EFFECT_DEPENDS;
 }
 
-/* What is called stands behind these: no function, whatever parenthesis follows. */
+/* Behind these a parenthesis begins a list of columns: hardly a function. */
 static bool takes_a_list(uint16_t before)
 {
 	switch (before) {
 	case KW_INTO: case KW_TABLE: case KW_KEY: case KW_INDEX: case KW_UNIQUE: case KW_EXISTS: case KW_REFERENCES:
 	case KW_FULLTEXT: case KW_SPATIAL: case KW_JOIN: case KW_FROM: case KW_UPDATE: case KW_INSERT:
 	case KW_REPLACE: case KW_IGNORE: case KW_LOW_PRIORITY: case KW_HIGH_PRIORITY: case KW_DELAYED:
-	case KW_CONSTRAINT: case KW_CURSOR: case KW_CALL: case KW_WITH: case KW_RECURSIVE: case KW_AS:
-	case KW_PROCEDURE: case KW_FUNCTION: case KW_PARTITION:
-	case KW_OVER:
+	case KW_CONSTRAINT: case KW_CURSOR: case KW_WITH: case KW_RECURSIVE: case KW_AS:
+	case KW_PARTITION: case KW_OVER:
 		return true;
 	default:
 		return false;
 	}
 }
 
-static bool is_type(struct slice name)
+/* Types, and words of the grammar that no table of ours has. */
+static bool is_harmless(struct slice name)
 {
-	static const char *const types[] = {"bit", "enum", "nchar", "nvarchar", "national", "varchar2", "number", "raw",
-					    "clob", "geometry"};
+	static const char *const types[] = {"until", "bit", "enum", "nchar", "nvarchar", "national", "varchar2",
+					    "number", "raw", "clob", "geometry"};
 
 	for (size_t i = 0; i < sizeof types / sizeof *types; i++)
 		if (slice_ieq(name, types[i]))
@@ -437,7 +450,7 @@ static void note_simple_function(struct scan *s, const struct name *n)
 	unsigned flags = kw_table[kw].flags;
 
 	s->effects |= body_flag_effects(kw_table[kw].depends);
-	if ((flags & KWF_FUNC) || ((flags & KWF_GRAMMAR) && !n->quoted && !s->now.spaced) || is_type(t->text))
+	if ((flags & KWF_FUNC) || ((flags & KWF_GRAMMAR) && !n->quoted && !s->now.spaced) || is_harmless(t->text))
 		return;
 	use(s, (flags & KWF_GRAMMAR) || (kw != KW_NONE && !n->quoted) ? BODY_MAYBE : BODY_FUNCTION, none, t->text);
 }
@@ -445,12 +458,15 @@ static void note_simple_function(struct scan *s, const struct name *n)
 /* At a parenthesis behind a name or word: is that a function, and of what kind? */
 static void note_function(struct scan *s)
 {
+	static const struct slice none;
 	const struct name *n = &s->name;
 
 	if (n->parts == 0)
 		s->effects |= s->last.type == TOK_WORD ? body_flag_effects(kw_table[s->last.kw].depends) : 0;
-	else if (takes_a_list(n->before))
+	else if (n->before == KW_CALL)
 		return;
+	else if (takes_a_list(n->before))
+		use(s, BODY_MAYBE, n->parts > 1 ? n->part[0] : none, s->last.text);
 	else if (n->parts > 2) /* schema.package.function */
 		s->effects = EFFECT_ALL;
 	else if (n->parts == 2)
@@ -478,7 +494,7 @@ static void note_call(struct scan *s)
 static void end_statement(struct scan *s)
 {
 	if (s->creates)
-		s->effects |= EFFECT_TRANSACTION;
+		s->effects |= EFFECT_TRANSACTION | EFFECT_DEFINES;
 	s->header = s->columns = s->handler = s->sets = s->target = s->declares = s->creates = s->calls = false;
 }
 
@@ -488,7 +504,7 @@ static void note_created(struct scan *s)
 	if (is_word(&s->now, "or") || (is_word(&s->now, "replace") && s->last.kw == KW_OR))
 		return;
 	s->creates = false;
-	s->effects |= s->now.kw == KW_TEMPORARY ? EFFECT_TEMPORARY : EFFECT_TRANSACTION;
+	s->effects |= s->now.kw == KW_TEMPORARY ? EFFECT_TEMPORARY : EFFECT_TRANSACTION | EFFECT_DEFINES;
 }
 
 /* user@host, which the lexer reads as a variable behind a name. */
@@ -570,6 +586,9 @@ static void token(struct scan *s)
 		punctuation(s);
 	if (!identifier && t->type != '.')
 		s->name.parts = 0;
+	s->range = t->type == '.' && (s->last.type == '.' || s->last.type == TOK_NUMBER);
+	if (t->type != '.')
+		s->variable = t->type == TOK_SYS_VAR || (s->variable && s->last.type == '.');
 }
 
 unsigned body_effects(const struct body *b)

@@ -19,8 +19,10 @@ enum effect {
 	EFFECT_NONDET = 32,     /* NOW, RAND, UUID, USER, ..: must not be cached, may run anywhere */
 	EFFECT_TRANSACTION = 64, /* may begin, commit or roll back, set a transaction's characteristics, DDL */
 	EFFECT_DYNAMIC = 128,   /* EXECUTE: anything; all others are set as well */
+	EFFECT_DEFINES = 256,   /* may change what the dictionary says: CREATE, ALTER, DROP, RENAME of what is not
+				 * temporary */
 
-	EFFECT_ALL = 255,
+	EFFECT_ALL = 511,
 	/* What must not happen at a replica. */
 	EFFECT_PRIMARY = EFFECT_ALL & ~EFFECT_NONDET
 };

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 
 #include "../unit/same_stmt.h"
+#include "sql/body.h"
+#include "sql/keyword.h"
 #include "sql/memo.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -48,6 +50,53 @@ static void remembered(struct slice text, unsigned mode, const struct sql_watch 
 	}
 }
 
+struct seen {
+	const struct sql_stmt *s;
+	uint32_t funcs; /* bit i: s->funcs[i] was told of */
+};
+
+static void on_use(void *arg, enum body_use use, struct slice db, struct slice name)
+{
+	struct seen *seen = arg;
+
+	for (unsigned i = 0; i < seen->s->nfuncs && use != BODY_NAME; i++)
+		if (slice_eq(seen->s->funcs[i].name, name) && slice_eq(seen->s->funcs[i].db, db))
+			seen->funcs |= 1u << i;
+}
+
+/* user@host is no variable for the scanner; the server allows it in no query. */
+static bool has_host(struct slice text)
+{
+	for (size_t i = 1; i < text.n; i++)
+		if (text.p[i] == '@' && text.p[i - 1] > ' ' && strchr("@,=(+-*/<>|&!~^%", text.p[i - 1]) == NULL)
+			return true;
+	return false;
+}
+
+/* What the classifier sees in a query, the scanner of bodies sees too. */
+static void scanned(struct slice text, unsigned mode, const struct sql_stmt *s)
+{
+	struct seen seen = {.s = s};
+	struct body b = {.text = text, .mode = mode & ~(unsigned)SQL_ORACLE, .use = on_use, .arg = &seen};
+	unsigned effects = body_effects(&b);
+
+	for (unsigned i = 0; i < s->nfuncs; i++) /* a word of the grammar: built in, however it is quoted */
+		if (kw_find(s->funcs[i].name, s->funcs[i].name.p + s->funcs[i].name.n) != KW_NONE)
+			seen.funcs |= 1u << i;
+	b.statement = true;
+	body_effects(&b);
+	if (s->kind != SQL_SELECT || effects == EFFECT_ALL || (s->flags & (SQLF_UNREADABLE | SQLF_MULTI)) ||
+	    (mode & SQL_ORACLE))
+		return;
+	unsigned want = body_flag_effects(s->flags & ~(uint32_t)(SQLF_INTO | SQLF_USER_VAR_SET));
+	if (effects & EFFECT_TRANSACTION) /* ANALYZE: that its answer tells of times is no effect */
+		want &= ~(unsigned)EFFECT_NONDET;
+	if (has_host(text))
+		want = 0;
+	if ((want & ~effects) != 0 || seen.funcs != (1u << s->nfuncs) - 1)
+		abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct sql_stmt s;
@@ -66,6 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		sql_literal_unescape(&s.keys[i], mode, out, sizeof(out));
 	sql_digest_text(text, mode, out, sizeof(out));
 	remembered(text, mode, watch, &s);
+	scanned(text, mode, &s);
 	return 0;
 }
 

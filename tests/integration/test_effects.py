@@ -97,6 +97,27 @@ def test_a_write_behind_a_view_is_no_write_at_a_replica(lab, proxy):
     assert lab.replicas[0].sql(own) == [(0,)]
 
 
+def test_what_a_view_wrote_in_a_transaction_counts_as_written(lab):
+    with Proxy(lab, {"proxy": {"mode": "split"}, "monitor": {"max_replica_lag": "60s"}}) as proxy, boss(proxy) as c:
+        settled(proxy)
+        wait_until(lambda: where(proxy, c, "SELECT COUNT(*) FROM log")[0] == ["replica"], "reads are at the replica")
+        before = value(c, "SELECT COUNT(*) FROM log")
+        lab.replicas[0].sql("STOP SLAVE SQL_THREAD")
+        rows(c, "BEGIN")
+        rows(c, "UPDATE t SET a = a + 1 WHERE id = 1")
+        assert rows(c, "SELECT * FROM vwrite2") == [(1,)]
+        rows(c, "COMMIT")
+        assert value(c, "SELECT COUNT(*) FROM log") == before + 1
+        lab.replicas[0].sql("START SLAVE SQL_THREAD")
+        lab.sync()
+        wait_until(lambda: where(proxy, c, "SELECT COUNT(*) FROM log")[0] == ["replica"], "reads are at the replica")
+        lab.replicas[0].sql("STOP SLAVE SQL_THREAD")
+        rows(c, "INSERT INTO loud SELECT w FROM vwrite2")
+        assert value(c, "SELECT COUNT(*) FROM log") == before + 2
+        lab.replicas[0].sql("START SLAVE SQL_THREAD")
+        lab.sync()
+
+
 def test_a_sequence_is_read_where_it_counts(lab, proxy):
     settled(proxy)
     with boss(proxy) as c:

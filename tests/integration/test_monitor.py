@@ -278,7 +278,7 @@ def test_the_catalog_knows_what_texts_do_not_show(lab):
         assert " hidden=0 " in m.ask("rule", "0")
 
 
-W, V, K, T, D, N, X, ALL = 1, 2, 4, 8, 16, 32, 64, 255  # sql/effect.h
+W, V, K, T, D, N, X, ALL = 1, 2, 4, 8, 16, 32, 64, 511  # sql/effect.h
 
 
 def test_effects_are_read_from_texts_as_the_server_stores_them(lab):

@@ -285,7 +285,7 @@ def test_reads_are_never_older_than_writes(lab):
                     "CREATE OR REPLACE TABLE child (id INT PRIMARY KEY, pid INT, v INT, "
                     "FOREIGN KEY (pid) REFERENCES parent (id) ON DELETE CASCADE ON UPDATE CASCADE)",
                     "CREATE OR REPLACE TABLE audit (n INT AUTO_INCREMENT PRIMARY KEY, v INT)",
-                    "CREATE OR REPLACE VIEW parents AS SELECT id, v FROM parent",
+                    "CREATE OR REPLACE VIEW parents AS SELECT id, v FROM parent", "GRANT SELECT ON parents TO monitor",
                     "CREATE OR REPLACE TRIGGER parent_au AFTER UPDATE ON parent FOR EACH ROW "
                     "INSERT INTO audit (v) VALUES (NEW.v)",
                     "CREATE OR REPLACE PROCEDURE put(x INT) UPDATE parent SET v = x WHERE id = 2",

@@ -13,7 +13,7 @@
 #include "sql/classify.h"
 
 enum { W = EFFECT_WRITES, V = EFFECT_VARIABLES, K = EFFECT_KEEPS, T = EFFECT_TEMPORARY, D = EFFECT_DEPENDS,
-       N = EFFECT_NONDET, X = EFFECT_TRANSACTION, ALL = EFFECT_ALL };
+       N = EFFECT_NONDET, X = EFFECT_TRANSACTION, F = EFFECT_DEFINES, ALL = EFFECT_ALL };
 
 static char used[2048]; /* "f:name p:db.name ..", names of tables left out unless asked for */
 static bool want_names;
@@ -57,7 +57,11 @@ static const struct {
 	{"RETURN (SELECT start FROM t WHERE t.flush = 1 AND cache > 2 AND t.`execute` = 3 ORDER BY stop)", 0, ""},
 	{"RETURN CAST(x AS CHAR CHARACTER SET utf8mb4)", 0, ""},
 	{"BEGIN DECLARE e SET('a','b'); DECLARE f BIT(3); DECLARE d DATETIME(6); RETURN f; END", 0, ""},
-	{"BEGIN DECLARE EXIT HANDLER FOR SQLEXCEPTION RETURN 0; SIGNAL SQLSTATE '45000'; END", 0, ""},
+	{"BEGIN DECLARE EXIT HANDLER FOR SQLEXCEPTION RETURN 0; SIGNAL SQLSTATE '45000' SET"
+	 " MESSAGE_TEXT = 'x', MYSQL_ERRNO = 1; RESIGNAL; END", 0, ""},
+	{"BEGIN DECLARE n INT; FOR i IN 1..n DO SET n = i; END FOR; REPEAT SET n = 1; UNTIL (n > 1) END REPEAT; END", 0,
+	 ""},
+	{"RETURN (SELECT 1 FROM t WHERE ROW(a, b) = ROW(1, 2))", 0, ""},
 	{"SET NEW.a = NEW.b, NEW.c = 1", 0, ""},
 	{"RETURN (SELECT COUNT(*) FROM t USE INDEX (a) WHERE a IN (1, 2))", 0, ""},
 	/* clocks and chance */
@@ -106,8 +110,8 @@ static const struct {
 	{"CREATE TEMPORARY TABLE x (a INT, b VARCHAR(20), KEY k (a))", W | T, ""},
 	{"CREATE OR REPLACE TEMPORARY TABLE x AS SELECT 1", W | T, ""},
 	{"DROP TEMPORARY TABLE IF EXISTS x", W | T, ""},
-	{"DROP TABLE x", W | T | X, ""},
-	{"CREATE TABLE x (a INT)", W | X, ""},
+	{"DROP TABLE x", W | T | X | F, ""},
+	{"CREATE TABLE x (a INT)", W | X | F, ""},
 	{"BEGIN START TRANSACTION; COMMIT; END", X, ""},
 	{"BEGIN DECLARE EXIT HANDLER FOR 1062, SQLSTATE '23000', c ROLLBACK; SELECT 1; END", X, ""},
 	{"IF 1 THEN TRUNCATE TABLE t; END IF", W | X, ""},
@@ -196,12 +200,12 @@ static void statements_of_clients(void **state)
 		{"FROBNICATE THE TABLE", ALL},
 		{"SELECT 1; FROBNICATE", ALL},
 		{"lbl: BEGIN NOT ATOMIC SELECT 1; END", 0},
-		{"CREATE PROCEDURE p() SELECT GET_LOCK('a', 1)", W | X},
-		{"CREATE DEFINER=`root`@`localhost` TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET @a = 1", W | X},
-		{"ALTER EVENT e DO SET @a = 1", W | X},
-		{"CREATE OR REPLACE VIEW v AS SELECT GET_LOCK('a', 1)", W | X},
-		{"CREATE TABLE t AS SELECT GET_LOCK('a', 1)", W | X | K | D},
-		{"CREATE TABLE t (function INT) SELECT @v", W | X | K | D},
+		{"CREATE PROCEDURE p() SELECT GET_LOCK('a', 1)", W | X | F},
+		{"CREATE DEFINER=`root`@`localhost` TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET @a = 1", W | X | F},
+		{"ALTER EVENT e DO SET @a = 1", W | X | F},
+		{"CREATE OR REPLACE VIEW v AS SELECT GET_LOCK('a', 1)", W | X | F},
+		{"CREATE TABLE t AS SELECT GET_LOCK('a', 1)", W | X | F | K | D},
+		{"CREATE TABLE t (function INT) SELECT @v", W | X | F | K | D},
 		{"GRANT ALL ON *.* TO a@localhost, 'b'@'%'", W | X},
 		{"SHOW TABLES", D},
 		{"SHOW TABLES WHERE GET_LOCK('a', 1)", D | K},
