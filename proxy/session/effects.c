@@ -5,6 +5,8 @@
  */
 #include "session/session.h"
 
+#include <ctype.h>
+
 struct slice effects_schema(const struct session *s)
 {
 	const struct command *c = s->command;
@@ -170,12 +172,42 @@ bool effects_may_commit(const struct command *c)
 
 /* --- DDL ---------------------------------------------------------------------------------------------------------- */
 
+static bool is_word(uint8_t ch)
+{
+	return isalnum(ch) || ch == '_' || ch == '$' || ch >= 0x80;
+}
+
+static bool has_word(struct slice text, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (size_t i = 0; i + n <= text.n; i++)
+		if (tolower(text.p[i]) == word[0] && (i == 0 || !is_word(text.p[i - 1])) &&
+		    (i + n == text.n || !is_word(text.p[i + n])) && slice_ieq(slice_of(text.p + i, n), word))
+			return true;
+	return false;
+}
+
+/* All DDL about accounts and rights has one of these words, wherever; logins need not wait for the rest. */
+static bool names_rights(const struct command *c)
+{
+	static const char *const words[] = {"grant", "revoke", "user", "role", "flush"};
+
+	if (!c->is_statement)
+		return c->code == COM_REFRESH;
+	for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
+		if (has_word(c->text, words[i]))
+			return true;
+	return false;
+}
+
 /* While DDL is under way, and until the dictionary was read after it, nothing that the catalog says is trusted. */
 void effects_ddl_begins(struct command *c)
 {
 	if (!is_ddl(c))
 		return;
 	c->ddl = true;
+	c->grants = names_rights(c);
 	atomic_fetch_add_explicit(&c->session->pw->proxy->ddl_in_flight, 1, memory_order_acq_rel);
 }
 
@@ -187,6 +219,8 @@ void effects_ddl_ended(struct command *c)
 		return;
 	c->ddl = false;
 	effects_catalog_changed(p);
+	if (c->grants)
+		effects_rights_changed(p);
 	atomic_fetch_sub_explicit(&p->ddl_in_flight, 1, memory_order_acq_rel);
 }
 
@@ -203,10 +237,8 @@ void effects_rights_changed(struct proxy *p)
 	raise(&p->accounts_needed, p->services.accounts_request(p->services.arg));
 }
 
-/* What may define tables anew may grant and revoke. */
 void effects_catalog_changed(struct proxy *p)
 {
 	raise(&p->catalog_needed, p->services.catalog_request(p->services.arg));
 	p->services.poke(p->services.arg, PROXY_POKE_CATALOG);
-	effects_rights_changed(p);
 }

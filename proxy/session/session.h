@@ -98,7 +98,7 @@ struct command {
 	uint8_t tries;
 	bool primary_decides;       /* a replica answered with an error: the primary's answer counts */
 	bool held_back;             /* refused by a primary that became read-only */
-	bool ddl;
+	bool ddl, grants;           /* while it runs: it may change definitions, accounts or rights */
 	int64_t wait_until_us;      /* for a primary; 0: it has not waited yet */
 	char last_error[160];
 	struct pool_wait wait;
