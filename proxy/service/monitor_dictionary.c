@@ -128,10 +128,16 @@ static int64_t turn(struct dictionary *d)
 	}
 	if (!any || !c.primary)
 		return topology_now_us() + PERIOD_US; /* a change of the topology wakes */
-	bool reachable = d->link.my != NULL || monitor_connect(d->m, &d->link, &c.address) == 0;
-	if (reachable && topology_now_us() >= due_at(d))
+	if (topology_now_us() >= due_at(d)) {
+		if (d->link.my == NULL && monitor_connect(d->m, &d->link, &c.address) != 0)
+			return topology_now_us() + RATE_US;
 		read_catalog(d, c.fold);
-	return d->link.my != NULL ? due_at(d) : topology_now_us() + RATE_US;
+	}
+	/* It is asked rarely: meanwhile the connection is better somebody else's. */
+	bool lost = d->link.my == NULL, soon = due_at(d) - topology_now_us() <= RATE_US;
+	if (!soon)
+		link_close(&d->link);
+	return lost && d->failed ? topology_now_us() + RATE_US : due_at(d);
 }
 
 void *monitor_dictionary(void *monitor)

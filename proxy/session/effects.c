@@ -5,8 +5,9 @@
  */
 #include "session/session.h"
 
-#include "sql/body.h"
 #include <strings.h>
+
+#include "sql/body.h"
 
 struct slice effects_schema(const struct session *s)
 {
@@ -365,6 +366,19 @@ static bool changes_code(const struct command *c)
 	return !c->is_statement || !(c->stmt->flags & SQLF_DDL_PLAIN) || (c->stmt->flags & SQLF_MULTI);
 }
 
+/* All DDL about accounts and rights has one of these words, wherever; logins need not wait for the rest. */
+static bool names_rights(const struct command *c)
+{
+	static const char *const words[] = {"grant", "revoke", "user", "role", "flush"};
+
+	if (!c->is_statement)
+		return c->code == COM_REFRESH;
+	for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
+		if (has_word(c->text, words[i]))
+			return true;
+	return false;
+}
+
 /* While DDL is under way, and until the dictionary was read after it, nothing that the catalog says is trusted. */
 void effects_ddl_begins(struct command *c)
 {
@@ -375,6 +389,7 @@ void effects_ddl_begins(struct command *c)
 		return;
 	c->ddl = true;
 	c->changes_code = changes_code(c);
+	c->grants = names_rights(c);
 	atomic_fetch_add_explicit(&p->ddl_in_flight, 1, memory_order_acq_rel);
 	atomic_fetch_add_explicit(&p->code_in_flight, c->changes_code, memory_order_acq_rel);
 }
@@ -390,6 +405,8 @@ void effects_ddl_ended(struct command *c)
 		return;
 	c->ddl = false;
 	effects_catalog_changed(p, c->changes_code);
+	if (c->grants)
+		effects_rights_changed(p);
 	atomic_fetch_sub_explicit(&p->ddl_in_flight, 1, memory_order_acq_rel);
 	atomic_fetch_sub_explicit(&p->code_in_flight, c->changes_code, memory_order_acq_rel);
 }
@@ -407,7 +424,6 @@ void effects_rights_changed(struct proxy *p)
 	raise_to(&p->accounts_needed, p->services.accounts_request(p->services.arg));
 }
 
-/* What may define tables anew may grant and revoke. */
 void effects_catalog_changed(struct proxy *p, bool code)
 {
 	uint64_t needed = p->services.catalog_request(p->services.arg);
@@ -416,5 +432,4 @@ void effects_catalog_changed(struct proxy *p, bool code)
 	if (code)
 		raise_to(&p->code_needed, needed);
 	p->services.poke(p->services.arg, PROXY_POKE_CATALOG);
-	effects_rights_changed(p);
 }

@@ -122,10 +122,17 @@ static bool may_change_definitions(const struct command *c)
 	       c->stmt->kind == SQL_OTHER;
 }
 
-/* SET PASSWORD, SET DEFAULT ROLE: no other SET writes anything by itself. */
-static bool may_set_rights(const struct command *c)
+/* What a statement may have done that wrote more than its text names. SET PASSWORD, SET DEFAULT ROLE: no other SET
+ * writes anything by itself. */
+static void note_definitions(struct session *s)
 {
-	return c->is_statement && c->stmt->kind == SQL_SET;
+	const struct command *c = s->command;
+	bool any = may_change_definitions(c) && effects_may_define(s);
+
+	if (any)
+		effects_catalog_changed(s->pw->proxy, true);
+	if (any || (c->is_statement && c->stmt->kind == SQL_SET))
+		effects_rights_changed(s->pw->proxy);
 }
 
 void settle_gtid(struct session *s)
@@ -144,10 +151,7 @@ void settle_gtid(struct session *s)
 	if (s->touched.all) {
 		freshness_wrote_all(f, c->gtid);
 		touch_all_rules(s);
-		if (may_change_definitions(c))
-			effects_catalog_changed(s->pw->proxy, true);
-		else if (may_set_rights(c))
-			effects_rights_changed(s->pw->proxy);
+		note_definitions(s);
 	} else {
 		freshness_wrote(f, s->touched.tables, s->touched.n, c->gtid);
 	}
@@ -170,10 +174,7 @@ static void without_gtid(struct session *s)
 	/* What runs others may have committed some of them before it failed, and an ERR carries no GTID. */
 	if (!named && (c->failed || s->binlog_off)) {
 		touch_all_rules(s);
-		if (may_change_definitions(c))
-			effects_catalog_changed(s->pw->proxy, true);
-		else if (may_set_rights(c))
-			effects_rights_changed(s->pw->proxy);
+		note_definitions(s);
 	}
 	if (s->temporary_tables)
 		return;
