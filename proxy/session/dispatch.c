@@ -149,7 +149,9 @@ static void use_home(struct session *s)
 static bool use_lingering(struct session *s, int index)
 {
 	struct command *c = s->command;
-	bool same = index >= 0 && s->pw->cluster.topology->views[index].server == s->home->pool->server;
+	const struct server_view *v = index >= 0 ? &s->pw->cluster.topology->views[index] : NULL;
+	bool same = v != NULL && v->server == s->home->pool->server &&
+		    s->home->read_only == (v->role != ROLE_PRIMARY); /* its server's role may have changed */
 
 	if (same) {
 		use_home(s);

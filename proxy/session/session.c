@@ -190,7 +190,6 @@ static void destroy(void *p)
 	struct session *s = p;
 
 	state_clear(&s->want);
-	defaults_unref(&s->base);
 	prepared_free_all(s);
 	touched_clear(&s->touched);
 	free(s->touched.tables);
@@ -235,6 +234,7 @@ void session_close(struct session *s, const char *why)
 	settle_drop_home(s);
 	if (s->identity != NULL)
 		identity_put(&pw->cluster, &s->identity);
+	defaults_unref(&s->base);
 	LIST_REMOVE(s, link);
 	stats_clients(pw->worker->stats, -1);
 	atomic_fetch_sub_explicit(&pw->worker->load, 1, memory_order_relaxed);

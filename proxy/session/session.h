@@ -190,6 +190,7 @@ struct session {
 	struct state want;           /* session state as the client made it */
 	struct defaults *base;       /* counted; what it has where want says nothing: the primary's defaults at its
 				      * login; NULL: as its first connection has it */
+	bool base_provisional;       /* a replica's, for want of a primary */
 	struct backend *home; /* the connection that it keeps: transaction, pinned state, lingering diagnostics */
 	struct backend *current;     /* the connection that runs its command */
 	bool throttled;              /* current is not read: the client is slow */
