@@ -25,8 +25,6 @@ static void destroy(void *p)
 	struct backend *b = p;
 
 	state_clear(&b->have);
-	defaults_unref(&b->base);
-	defaults_unref(&b->ground);
 	setup_end(b);
 	free(b->statements);
 	free(b);
@@ -55,6 +53,8 @@ void backend_close(struct backend *b, bool failed, const char *why)
 	conn_close(&b->conn);
 	pool_closed(b); /* looks at the step that it was in */
 	b->step = BACKEND_CLOSED;
+	defaults_unref(&b->base); /* at once: the cluster may end before its dead are buried */
+	defaults_unref(&b->ground);
 	worker_bury(b->pool->cluster->worker, b, destroy);
 }
 

@@ -64,7 +64,7 @@ static void lay_ground(struct pool *p, struct defaults *base, bool read_only)
 	defaults_unref(&p->ground_base);
 	buf_clear(&p->fix);
 	p->ground_base = defaults_ref(base);
-	p->ground = defaults_ground(base, p->born);
+	p->ground = defaults_intern(&p->cluster->defaults, defaults_ground(base, p->born));
 	p->fix_read_only = read_only;
 	state_rebase(&have, p->born, p->ground);
 	int n = state_diff(&none, &have, &(struct state_base){p->ground, read_only}, &p->fix);
@@ -77,14 +77,13 @@ static void lay_ground(struct pool *p, struct defaults *base, bool read_only)
 
 static void put_fingerprint(struct backend *b, struct buf *out)
 {
-	struct pool *p = b->pool;
+	struct buf sql = {0};
 
-	if (p->ask.len == 0) {
-		buf_put_str(&p->ask, "SELECT ");
-		defaults_put_fingerprint(p->born, &p->ask);
-		buf_put_str(&p->ask, ",IFNULL(DATABASE(),''),@@global.init_connect<>'' LIMIT 1");
-	}
-	put_query(b, out, PART_FINGERPRINT, buf_slice(&p->ask));
+	buf_put_str(&sql, "SELECT ");
+	buf_put_str(&sql, defaults_fingerprint(b->pool->born));
+	buf_put_str(&sql, ",IFNULL(DATABASE(),''),@@global.init_connect<>'' LIMIT 1");
+	put_query(b, out, PART_FINGERPRINT, buf_slice(&sql));
+	buf_fini(&sql);
 }
 
 /* What comes when it is known what the connection was born with. */
@@ -228,7 +227,8 @@ static bool values_told(struct backend *b)
 	}
 	b->setup->values = NULL;
 	defaults_seal(values);
-	bool same = p->born == NULL || defaults_same(p->born, values);
+	values = defaults_intern(&p->cluster->defaults, values);
+	bool same = p->born == NULL || p->born == values;
 	if (p->born == NULL)
 		p->born = defaults_ref(values);
 	defaults_unref(&values);
@@ -268,14 +268,11 @@ static void ready(struct backend *b)
 	struct identity *id = b->pool->identity;
 
 	if (gives_base(b)) {
-		if (!defaults_same(id->base, b->base))
-			swap(&id->base, b->base);
+		swap(&id->base, b->base);
 		id->base_epoch = b->epoch;
 	} else if (id->base == NULL) {
 		swap(&id->base, b->base); /* for want of a primary */
 	}
-	if (b->base != id->base && defaults_same(b->base, id->base))
-		swap(&b->base, id->base); /* told apart by their address */
 	event_del(&b->deadline);
 	setup_end(b);
 	b->tainted = false;

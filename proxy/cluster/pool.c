@@ -57,7 +57,6 @@ void pool_forget_born(struct pool *p)
 	defaults_unref(&p->born);
 	defaults_unref(&p->ground);
 	defaults_unref(&p->ground_base);
-	buf_fini(&p->ask);
 	buf_fini(&p->fix);
 	p->mark[0] = '\0';
 }
@@ -363,12 +362,14 @@ void pool_ready(struct backend *b)
 
 void pool_failed(struct pool *p, const struct backend_error *error)
 {
-	/* Too many connections, but there are others of ours: their turn comes. */
-	if (error->code == ER_CON_COUNT_ERROR && p->nopen > p->nconnecting)
+	/* Too many connections, but there are others of ours, or on their way: their turn comes. */
+	if (error->code == ER_CON_COUNT_ERROR && p->nopen > 0)
 		return;
-	struct pool_wait *w = next_waiter(p);
-	if (w != NULL)
-		w->done(w, NULL, error);
+	for (unsigned n = p->nopen > 0 ? 1 : p->nwaiting; n > 0; n--) { /* the last one takes all hope with it */
+		struct pool_wait *w = next_waiter(p);
+		if (w != NULL)
+			w->done(w, NULL, error);
+	}
 }
 
 void pool_closed(struct backend *b)
@@ -453,6 +454,7 @@ void cluster_init(struct cluster *c, struct worker *w, unsigned workers, struct 
 
 	*c = (struct cluster){.worker = w, .workers = workers, .config = config_ref(config), .epoch = epoch};
 	LIST_INIT(&c->identities);
+	LIST_INIT(&c->defaults);
 	event_assign(&c->sweeper, w->base, -1, EV_PERSIST, on_sweep, c);
 	event_add(&c->sweeper, &tv);
 }

@@ -74,7 +74,6 @@ struct pool {
 	struct defaults *born;         /* counted; what a fresh connection has here; NULL: to be measured */
 	char mark[33];                 /* its fingerprint, "" until it was asked */
 	bool init_connect;             /* the server runs statements at a login, and not after a reset */
-	struct buf ask;                /* the question for the fingerprint */
 	struct defaults *ground_base, *ground; /* counted; what a connection has here that was set up for that base */
 	struct buf fix;                /* the commands that make born the ground */
 	unsigned nfix;
@@ -91,6 +90,7 @@ struct cluster {
 	struct topology *topology;     /* counted; replaced by cluster_publish */
 	unsigned workers;
 	_Atomic uint64_t *epoch;       /* the group's; begins with 1 */
+	struct defaults_list defaults; /* those of its identities and pools: equal ones are the same */
 	LIST_HEAD(, identity) identities;
 	unsigned open[STATS_SERVERS];  /* this worker's connections by server id */
 	struct event sweeper;

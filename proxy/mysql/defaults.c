@@ -44,6 +44,9 @@ void defaults_unref(struct defaults **giver)
 		free(d->vars[i].name);
 		free(d->vars[i].value);
 	}
+	if (d->linked)
+		LIST_REMOVE(d, link);
+	free(d->fingerprint);
 	free(d->vars);
 	free(d);
 }
@@ -115,16 +118,31 @@ void defaults_digest(const struct defaults *d, uint8_t out[DEFAULTS_DIGEST])
 		memset(out, 0, DEFAULTS_DIGEST);
 }
 
-bool defaults_same(const struct defaults *a, const struct defaults *b)
+static bool same(const struct defaults *a, const struct defaults *b)
 {
-	if (a == b)
-		return true;
-	if (a == NULL || b == NULL || a->n != b->n || memcmp(a->digest, b->digest, DEFAULTS_DIGEST) != 0)
+	if (a->n != b->n || memcmp(a->digest, b->digest, DEFAULTS_DIGEST) != 0)
 		return false;
 	for (unsigned i = 0; i < a->n; i++)
 		if (strcmp(a->vars[i].name, b->vars[i].name) != 0 || strcmp(a->vars[i].value, b->vars[i].value) != 0)
 			return false;
 	return true;
+}
+
+struct defaults *defaults_intern(struct defaults_list *set, struct defaults *d)
+{
+	struct defaults *other;
+
+	LIST_FOREACH(other, set, link)
+	{
+		if (!same(other, d))
+			continue;
+		defaults_ref(other);
+		defaults_unref(&d);
+		return other;
+	}
+	LIST_INSERT_HEAD(set, d, link);
+	d->linked = true;
+	return d;
 }
 
 static bool is_servers_own(const char *name)
@@ -149,17 +167,24 @@ struct defaults *defaults_ground(struct defaults *base, const struct defaults *b
 		defaults_add(ground, slice_str(v->name), slice_str(own != NULL ? own : v->value));
 	}
 	defaults_seal(ground);
-	if (!defaults_same(ground, base))
+	if (!same(ground, base))
 		return ground;
 	defaults_unref(&ground);
 	return defaults_ref(base);
 }
 
-void defaults_put_fingerprint(const struct defaults *d, struct buf *out)
+const char *defaults_fingerprint(struct defaults *d)
 {
-	buf_put_str(out, "MD5(CONCAT_WS('|',IFNULL(CURRENT_ROLE(),'~')"); /* CONCAT_WS leaves NULLs out */
+	struct buf out = {0};
+
+	if (d->fingerprint != NULL)
+		return d->fingerprint;
+	buf_put_str(&out, "MD5(CONCAT_WS('|',IFNULL(CURRENT_ROLE(),'~')"); /* CONCAT_WS leaves NULLs out */
 	for (unsigned i = 0; i < d->n; i++)
 		if (strcmp(d->vars[i].name, "role") != 0)
-			buf_printf(out, ",IFNULL(@@session.%s,'~')", d->vars[i].name);
-	buf_put_str(out, "))");
+			buf_printf(&out, ",IFNULL(@@session.%s,'~')", d->vars[i].name);
+	buf_put_str(&out, "))");
+	d->fingerprint = xstrndup((const char *)out.data, out.len);
+	buf_fini(&out);
+	return d->fingerprint;
 }

@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "base/slice.h"
 
@@ -39,11 +40,15 @@ enum {
 struct default_var {
 	char *name, *value; /* the name in lower case */
 };
+LIST_HEAD(defaults_list, defaults);
 struct defaults {
 	unsigned refs;
 	unsigned n;
 	struct default_var *vars;        /* by name, once it is sealed */
 	uint8_t digest[DEFAULTS_DIGEST]; /* of all of it: equal sets have equal digests */
+	char *fingerprint;               /* made when it is first wanted */
+	LIST_ENTRY(defaults) link;       /* of the set that it is one of */
+	bool linked;
 };
 
 struct defaults *defaults_new(void);               /* empty; counted for the caller */
@@ -56,14 +61,16 @@ void defaults_seal(struct defaults *d); /* all rows are in */
 const char *defaults_get(const struct defaults *d, const char *name); /* NULL: not known. Any case. d may be NULL */
 /* Of all of it, for whoever has to tell sessions apart by what they have not set; zeros without d. */
 void defaults_digest(const struct defaults *d, uint8_t out[DEFAULTS_DIGEST]);
-bool defaults_same(const struct defaults *a, const struct defaults *b); /* in content */
+/* Takes over d, sealed, and returns the one of `set` that is equal, which may be d, counted for the caller: of one set
+ * equal ones are the same, and kept once. */
+struct defaults *defaults_intern(struct defaults_list *set, struct defaults *d);
 
 /* What a connection has that was brought from `born` to `base`: base, but for what is its server's own business, never
  * an answer's: logging and the binary log, which ordinary users may not set either. Counted for the caller. */
 struct defaults *defaults_ground(struct defaults *base, const struct defaults *born);
 
-/* Appends an expression, 32 hex digits long, that is the same as long as these variables (and the role) are. */
-void defaults_put_fingerprint(const struct defaults *d, struct buf *out);
+/* An SQL expression, 32 hex digits long, that is the same as long as these variables (and the role) are. d owns it. */
+const char *defaults_fingerprint(struct defaults *d);
 
 /* A variable's name, which goes into SQL as it is. */
 bool defaults_is_name(struct slice name);

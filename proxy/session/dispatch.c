@@ -227,7 +227,10 @@ static int choose(struct session *s)
 
 static bool is_at(const struct session *s, const struct backend *b, int index)
 {
-	return b != NULL && index >= 0 && s->pw->cluster.topology->views[index].server == b->pool->server;
+	const struct server_view *v = index >= 0 ? &s->pw->cluster.topology->views[index] : NULL;
+
+	return b != NULL && v != NULL && v->server == b->pool->server &&
+	       b->read_only == (v->role != ROLE_PRIMARY); /* its server's role may have changed */
 }
 
 static void wait_for_primary(struct session *s);
@@ -437,6 +440,7 @@ void dispatch_again(struct session *s, int failed_server)
 	c->expiry_ms = -1;
 	c->shift = 0;
 	c->begun = c->cleared = false;
+	c->answered_by = NULL;
 	c->nfill_status = c->warnings = 0;
 	c->bytes = c->affected = c->insert_id = 0;
 	c->tries++;

@@ -174,7 +174,6 @@ static void destroy(void *p)
 	struct session *s = p;
 
 	state_clear(&s->want);
-	defaults_unref(&s->base);
 	prepared_free_all(s);
 	budget_give(&s->input_held, 0);
 	touched_clear(&s->touched);
@@ -209,6 +208,7 @@ void session_close(struct session *s, const char *why)
 	login_forget(s);
 	if (s->identity != NULL)
 		identity_put(&pw->cluster, &s->identity);
+	defaults_unref(&s->base);
 	LIST_REMOVE(s, link);
 	stats_clients(pw->worker->stats, -1);
 	atomic_fetch_sub_explicit(&pw->worker->load, 1, memory_order_relaxed);

@@ -249,6 +249,7 @@ struct session {
 	struct state want;           /* session state as the client made it */
 	struct defaults *base;       /* counted; what it has where want says nothing: the primary's defaults at its
 				      * login; NULL: as its first connection has it */
+	bool base_provisional;       /* a replica's, for want of a primary */
 	/* The connections that it keeps between statements: home.c */
 	struct backend *home;        /* a primary's: transaction, locks, state that cannot be told to another one */
 	struct backend *reader;      /* a replica's, with its READ ONLY transaction */

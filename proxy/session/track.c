@@ -189,6 +189,7 @@ static void take_base(struct session *s, struct defaults *base)
 {
 	defaults_unref(&s->base);
 	s->base = defaults_ref(base);
+	s->base_provisional = base != NULL && s->identity->base_epoch == 0;
 	const char *isolation = value_of(s, "tx_isolation");
 	if (isolation == NULL)
 		isolation = value_of(s, "transaction_isolation");
@@ -199,7 +200,7 @@ static void take_base(struct session *s, struct defaults *base)
 
 void track_base(struct session *s, struct defaults *base)
 {
-	if (s->base != NULL) {
+	if (s->base != NULL && !s->base_provisional) {
 		state_rebase(&s->want, s->base, base);
 		prepared_rebase(s, s->base, base);
 	}

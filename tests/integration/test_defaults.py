@@ -217,6 +217,22 @@ def test_a_replica_cannot_be_written(lab, proxy):
         rows(c, "UPDATE articles SET title = title WHERE id = 1")
 
 
+def test_a_function_that_writes_behind_a_view(lab, proxy):
+    """Where its view is not known to write, a replica refuses it, also to who is a READ ONLY ADMIN, and the primary does
+    it."""
+    lab.primary.sql("CREATE TABLE app.noted (n INT AUTO_INCREMENT PRIMARY KEY)",
+                    "CREATE FUNCTION app.note() RETURNS INT MODIFIES SQL DATA BEGIN INSERT INTO app.noted VALUES (NULL); "
+                    "RETURN 1; END", "CREATE VIEW app.notes AS SELECT app.note() AS n FROM app.articles WHERE id = 1")
+    lab.sync()
+    with proxy.connect(user="root") as c:
+        for n in range(1, 6):
+            assert value(c, "SELECT n FROM notes") == 1
+            lab.sync()
+            for server in [lab.primary] + lab.replicas:
+                assert server.sql("SELECT COUNT(*) FROM app.noted") == [(n,)], server.name
+    lab.primary.sql("DROP VIEW app.notes", "DROP FUNCTION app.note", "DROP TABLE app.noted")
+
+
 def test_another_zone_gets_no_reads(lab, proxy):
     replica = lab.replicas[0]
     replica.down("TERM")
