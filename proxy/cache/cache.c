@@ -30,6 +30,7 @@ struct cache_shared {
 	struct config *config; /* the newest that any worker has seen */
 	char *store;           /* what all workers use: NULL while they differ */
 	char status[160];
+	struct siphash_key secret; /* of shapes in the memory store */
 };
 
 struct cache {
@@ -167,6 +168,7 @@ struct cache_shared *cache_shared_new(struct config *config)
 	pthread_mutex_init(&s->lock, NULL);
 	s->memory = memory_new(config->memory_limit);
 	s->config = config_ref(config);
+	siphash_key_random(&s->secret);
 	snprintf(s->status, sizeof s->status, "%s", config->store_redis ? "redis down: not connected yet" : "memory");
 	return s;
 }
@@ -526,6 +528,11 @@ void cache_end_turn(struct cache *c)
 static int slot_of(const struct cache *c, const struct cache_key *key)
 {
 	return key->rule < CONFIG_RULES ? c->slot_of[key->rule] : -1;
+}
+
+const struct siphash_key *cache_secret(const struct cache *c)
+{
+	return c->redis ? redis_secret(c->redis) : &c->shared->secret;
 }
 
 void cache_prepare(struct cache *c, const struct cache_key *key)

@@ -75,6 +75,35 @@ static void put_epoch(struct redis *r)
 	resp_bulk(&r->out, text, sizeof text);
 }
 
+/* --- What all proxies share --------------------------------------------------------------------------------------- */
+
+const struct siphash_key *redis_secret(const struct redis *r)
+{
+	return r->has_secret ? &r->secret : NULL;
+}
+
+void redis_beat(struct redis *r)
+{
+	struct siphash_key mine;
+	char key[96];
+
+	siphash_key_random(&mine);
+	put_script(r, BEAT, 1, 1);
+	resp_bulk(&r->out, key, (size_t)snprintf(key, sizeof key, "st:{%s}b", r->service));
+	resp_bulk(&r->out, mine.bytes, sizeof mine.bytes);
+	link_expect(r, ITEM_BEAT, 0, NULL);
+}
+
+static void got_beat(struct redis *r, const redisReply *reply)
+{
+	const redisReply *secret =
+		reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 ? reply->element[0] : NULL;
+
+	r->has_secret = secret && secret->type == REDIS_REPLY_STRING && secret->len == sizeof r->secret.bytes;
+	if (r->has_secret)
+		memcpy(r->secret.bytes, secret->str, sizeof r->secret.bytes);
+}
+
 /* --- Paying what is owed ------------------------------------------------------------------------------------------ */
 
 static void settle(struct redis *r, unsigned i)
@@ -298,6 +327,9 @@ void redis_reply(struct redis *r, const struct item *item, const redisReply *rep
 		break;
 	case ITEM_INVALIDATE:
 		got_invalidation(r, item, reply);
+		break;
+	case ITEM_BEAT:
+		got_beat(r, reply);
 		break;
 	case ITEM_SETTLE:
 		settled(r, item, reply->type == REDIS_REPLY_INTEGER);

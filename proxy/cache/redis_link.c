@@ -25,7 +25,7 @@
 #include "cache/redis_scripts.h"
 
 static const char *const script_text[SCRIPTS] = {
-	SCRIPT_LOOK, SCRIPT_FILL, SCRIPT_ABANDON, SCRIPT_DROP, SCRIPT_WHOLE
+	SCRIPT_LOOK, SCRIPT_FILL, SCRIPT_ABANDON, SCRIPT_DROP, SCRIPT_WHOLE, SCRIPT_BEAT
 };
 
 uint64_t link_now_us(void)
@@ -202,6 +202,7 @@ static void link_close(struct redis *r)
 	r->reader = NULL;
 	r->state = LINK_DOWN;
 	r->doomed = NULL;
+	r->has_secret = false;
 	r->slow = r->pinging = false;
 	buf_fini(&r->out);
 	r->out = (struct buf){0};
@@ -352,6 +353,7 @@ void link_ready(struct redis *r)
 	log_info("redis %s: connected%s", r->addr.text,
 		 r->may_evict ? "; it may evict fences, so what is not cached is read on the primary" : "");
 	say_status(r, NULL);
+	redis_beat(r);
 	redis_settle_all(r);
 	redis_open_all(r);
 }
@@ -464,6 +466,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	resp_count(&r->out, '*', 1);
 	resp_word(&r->out, "INFO");
 	link_expect(r, ITEM_INFO, 0, NULL);
+	redis_beat(r);
 	redis_settle_all(r);
 	redis_flush(r);
 }
@@ -520,6 +523,7 @@ struct redis *redis_new(struct event_base *base, const struct config *config, co
 	r->addr = config->redis;
 	r->user = config->redis_user ? xstrdup(config->redis_user) : NULL;
 	r->password = config->redis_password ? xstrdup(config->redis_password) : NULL;
+	r->service = xstrdup(config->service);
 	r->db = config->redis_db;
 	r->timeout = config->redis_timeout_ms * 1000;
 	r->times = *times;
@@ -557,6 +561,8 @@ void redis_free(struct redis *r)
 	event_free(r->tick);
 	free(r->item);
 	free(r->user);
+	free(r->service);
+	explicit_bzero(&r->secret, sizeof r->secret);
 	if (r->password)
 		explicit_bzero(r->password, strlen(r->password));
 	free(r->password);

@@ -21,7 +21,7 @@ enum {
 	OUT_KEEP = 1 << 20
 };
 
-enum script { LOOK, FILL, ABANDON, DROP, WHOLE, SCRIPTS };
+enum script { LOOK, FILL, ABANDON, DROP, WHOLE, BEAT, SCRIPTS };
 
 enum item_kind {
 	ITEM_OK,     /* of the handshake: anything but an error */
@@ -29,6 +29,7 @@ enum item_kind {
 	ITEM_INFO,
 	ITEM_PING, ITEM_EPOCH, ITEM_GET, ITEM_LOOK, ITEM_FILL, ITEM_ABANDON,
 	ITEM_INVALIDATE,
+	ITEM_BEAT,
 	ITEM_SETTLE  /* pays what is owed to a slot */
 };
 
@@ -45,7 +46,7 @@ enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_HELLO, LINK_READY };
 struct redis {
 	struct event_base *base;
 	struct addr addr;
-	char *user, *password;
+	char *user, *password, *service;
 	unsigned db;
 	uint64_t timeout;
 	struct cache_times times;
@@ -71,6 +72,8 @@ struct redis {
 	uint64_t scan;      /* items before it are late or answered */
 
 	char run_id[RUN_ID + 1], writer[17], sha[SCRIPTS][41];
+	bool has_secret;
+	struct siphash_key secret; /* of this Redis, as it was told last */
 	bool may_evict;
 	uint64_t doubt_until; /* no fence means nothing until then: Redis may have evicted one that would still stand */
 	uint64_t identity, counter;
@@ -102,5 +105,6 @@ void link_ping_answered(struct redis *r, bool late);
 void redis_reply(struct redis *r, const struct item *item, const redisReply *reply);
 void redis_settle_all(struct redis *r); /* pays what is owed to all slots */
 void redis_open_all(struct redis *r);   /* makes the epochs that are missing */
+void redis_beat(struct redis *r);       /* asks for what all proxies share */
 
 #endif

@@ -7,6 +7,10 @@
  *   st:{db.table}e       string: epoch (16 bytes), run_id of the Redis that it was made in
  *   st:{db.table}F       the table's fence
  *
+ * And of all proxies of a service:
+ *
+ *   st:{service}b        hash: secret = what shapes are made under
+ *
  * Times are milliseconds by Redis' own clock. Sequences are 20 digits, so that they compare as text.
  * An invalidation writes with UNLINK first: a script that has written may go on when Redis is out of memory.
  */
@@ -123,5 +127,10 @@
 	"raise(KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]))\n"                             \
 	"redis.call('SET', KEYS[1], ARGV[7])\n"                                                                        \
 	"return 1\n"
+
+/* KEYS the service's. ARGV a secret, should there be none. Answers the secret. */
+#define SCRIPT_BEAT                                                                                                    \
+	"redis.call('HSETNX', KEYS[1], 'secret', ARGV[1])\n"                                                           \
+	"return {redis.call('HGET', KEYS[1], 'secret')}\n"
 
 #endif

@@ -107,6 +107,7 @@ struct redis_hooks { /* called on the worker's thread */
 struct redis;
 struct redis *redis_new(struct event_base *base, const struct config *config, const struct cache_times *times,
 			struct cache_slot *slots, const struct redis_hooks *hooks);
+const struct siphash_key *redis_secret(const struct redis *r); /* NULL: not known */
 void redis_free(struct redis *r); /* lookups under way are answered STORE_OFF, invalidations are owed */
 void redis_lookup(struct redis *r, struct cache_call *call);
 void redis_look_again(struct redis *r, struct cache_call *call); /* after STORE_BUSY */

@@ -110,6 +110,7 @@ static void accept_login(struct session *s, struct slice user, const uint8_t *st
 
 	s->identity =
 		identity_get(cluster, user, stage1, identity_caps(s->caps), identity_xcaps(s->xcaps), s->collation);
+	s->context.made = false;
 	if (old != NULL)
 		identity_put(cluster, &old);
 	event_del(&s->deadline);

@@ -146,6 +146,19 @@ static void test_shapes_of_a_row_are_bounded(void **state)
 	assert_in_range(i, CACHE_FORMS - 2, CACHE_FORMS);
 }
 
+/* All proxies make shapes under the secret that Redis keeps; when it is gone, under the next one. */
+static void test_one_secret(void **state)
+{
+	(void)state;
+	struct siphash_key first;
+	wait_until(redis_secret(proxies[0].redis) && redis_secret(proxies[1].redis));
+	first = *redis_secret(proxies[0].redis);
+	assert_memory_equal(&first, redis_secret(proxies[1].redis), sizeof first);
+	redis_do("FLUSHALL");
+	wait_until(memcmp(redis_secret(proxies[0].redis), &first, sizeof first) != 0 &&
+		   memcmp(redis_secret(proxies[1].redis), redis_secret(proxies[0].redis), sizeof first) == 0);
+}
+
 /* --- The model: several proxies, one Redis, now and then a flush or a lost epoch ---------------------------------- */
 
 static struct proxy *model_proxy(struct model *w)
@@ -450,7 +463,7 @@ static size_t good_handshake(char *out)
 	char info[128];
 	snprintf(info, sizeof info, "run_id:%040d\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n", 7);
 	size_t n = (size_t)sprintf(out, "$%zu\r\n%s\r\n", strlen(info), info);
-	for (unsigned i = 0; i < 5; i++)
+	for (unsigned i = 0; i < SCRIPTS; i++)
 		n += (size_t)sprintf(out + n, "$40\r\n%040u\r\n", i);
 	return n;
 }
@@ -506,6 +519,7 @@ int main(void)
 		redis_test(test_writers_side_by_side),
 		redis_test(test_whole_table),
 		redis_test(test_shapes_of_a_row_are_bounded),
+		redis_test(test_one_secret),
 		cmocka_unit_test_setup_teardown(test_random_interleavings, setup_model, teardown),
 		redis_test(test_restart_with_old_data),
 		redis_test(test_confirmed_invalidation_lost_in_a_crash),
