@@ -19,7 +19,7 @@
 #include "cache/store.h"
 
 enum { PARK_US = 5000, POLL_US = 1000, ASK_ONCE = 16, COPY_KEPT = 65536,
-       RECOVERY_MS = 3500 /* more than the longest back-off and a handshake: redis_link.h */ };
+       RECOVERY_MS = 3500 /* more than the longest back-off and a handshake: redis_link.h */, CONFIRM_MS = 2000 };
 
 struct cache_shared {
 	pthread_mutex_t lock; /* members, slots' names, config, store, status */
@@ -65,7 +65,8 @@ static struct cache_times times_of(const struct config *config)
 	return (struct cache_times){.lease = 3000,
 				    .margin = 2 * config->max_replica_lag_ms + 1000,
 				    .pending = 60000,
-				    .recovery = config->store_redis ? RECOVERY_MS : 0};
+				    .recovery = config->store_redis ? RECOVERY_MS : 0,
+				    .confirm = CONFIRM_MS};
 }
 
 /* --- Slots -------------------------------------------------------------------------------------------------------- */
@@ -239,6 +240,7 @@ static struct cache_call *call_new(struct cache *c, struct cache_op *op)
 	call->next = NULL;
 	call->op = op;
 	call->left = 0;
+	call->after = call->owes = false;
 	call->woken = false;
 	op->priv = call;
 	return call;

@@ -57,7 +57,7 @@ static void put_table_key(struct buf *b, const struct cache_slot *slot, char suf
 	buf_put(b, "\r\n", 2);
 }
 
-static void put_script(struct redis *r, enum script script, unsigned keys, unsigned args)
+void redis_put_script(struct redis *r, enum script script, unsigned keys, unsigned args)
 {
 	resp_count(&r->out, '*', 3 + keys + args);
 	resp_word(&r->out, "EVALSHA");
@@ -65,43 +65,18 @@ static void put_script(struct redis *r, enum script script, unsigned keys, unsig
 	resp_number(&r->out, keys);
 }
 
-static void put_epoch(struct redis *r)
+enum { OPEN_ARGS = 4 }; /* of the scripts' open() */
+
+static void put_open(struct redis *r)
 {
-	uint8_t text[EPOCH + RUN_ID];
+	uint8_t epoch[EPOCH];
 	uint64_t n = unique(r);
-	memcpy(text, &r->identity, 8);
-	memcpy(text + 8, &n, 8);
-	memcpy(text + EPOCH, r->run_id, RUN_ID);
-	resp_bulk(&r->out, text, sizeof text);
-}
-
-/* --- What all proxies share --------------------------------------------------------------------------------------- */
-
-const struct siphash_key *redis_secret(const struct redis *r)
-{
-	return r->has_secret ? &r->secret : NULL;
-}
-
-void redis_beat(struct redis *r)
-{
-	struct siphash_key mine;
-	char key[96];
-
-	siphash_key_random(&mine);
-	put_script(r, BEAT, 1, 1);
-	resp_bulk(&r->out, key, (size_t)snprintf(key, sizeof key, "st:{%s}b", r->service));
-	resp_bulk(&r->out, mine.bytes, sizeof mine.bytes);
-	link_expect(r, ITEM_BEAT, 0, NULL);
-}
-
-static void got_beat(struct redis *r, const redisReply *reply)
-{
-	const redisReply *secret =
-		reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 ? reply->element[0] : NULL;
-
-	r->has_secret = secret && secret->type == REDIS_REPLY_STRING && secret->len == sizeof r->secret.bytes;
-	if (r->has_secret)
-		memcpy(r->secret.bytes, secret->str, sizeof r->secret.bytes);
+	memcpy(epoch, &r->identity, 8);
+	memcpy(epoch + 8, &n, 8);
+	resp_bulk(&r->out, epoch, sizeof epoch);
+	resp_bulk(&r->out, r->run_id, RUN_ID);
+	resp_number(&r->out, r->times.margin);
+	resp_number(&r->out, r->times.recovery);
 }
 
 /* --- Paying what is owed ------------------------------------------------------------------------------------------ */
@@ -112,15 +87,15 @@ static void settle(struct redis *r, unsigned i)
 	uint64_t owed = slot->owed;
 	if (r->state != LINK_READY || owed == slot->paid || r->settling[i])
 		return;
-	put_script(r, WHOLE, 2, 7);
+	redis_put_script(r, WHOLE, 2, 6 + OPEN_ARGS);
 	put_table_key(&r->out, slot, 'e');
 	put_table_key(&r->out, slot, 'F');
 	resp_word(&r->out, "A");
 	for (unsigned arg = 0; arg < 4; arg++) /* no writer, no GTID: the primary only for the margin */
 		resp_word(&r->out, "");
 	resp_number(&r->out, r->times.margin);
-	put_epoch(r);
-	link_expect(r, ITEM_SETTLE, i, NULL)->owed = owed;
+	put_open(r);
+	link_expect(r, ITEM_SETTLE, i, NULL)->note = owed;
 	r->settling[i] = true;
 }
 
@@ -135,11 +110,12 @@ static void settled(struct redis *r, const struct item *item, bool ok)
 	struct cache_slot *slot = &r->slots[item->slot];
 	r->settling[item->slot] = false;
 	if (!ok)
-		return; /* the tick tries again */
+		return; /* the pulse tries again */
 	uint64_t paid = slot->paid;
-	while (paid < item->owed && !atomic_compare_exchange_weak(&slot->paid, &paid, item->owed))
+	while (paid < item->note && !atomic_compare_exchange_weak(&slot->paid, &paid, item->note))
 		;
 	settle(r, item->slot);
+	release_waiting(r, false);
 }
 
 /* --- Replies ------------------------------------------------------------------------------------------------------ */
@@ -219,7 +195,7 @@ static void got_entry(struct redis *r, const struct item *item, const redisReply
 	struct cache_call *call = item->call;
 	if (!call)
 		return;
-	if (!slot_serves(&r->slots[item->slot]))
+	if (!redis_serves(r, item->slot))
 		answer_off(r, call);
 	else if (reply->type == REDIS_REPLY_STRING && reply->len >= EPOCH && r->has_epoch[item->slot] &&
 		 memcmp(reply->str, r->epoch[item->slot], EPOCH) == 0)
@@ -244,7 +220,7 @@ static void got_look(struct redis *r, const struct item *item, const redisReply 
 	uint64_t kind = array ? reply_number(reply->element[0]) : 0;
 	if (!call) /* a lease that nobody waits for any more ends by itself */
 		return;
-	if (!slot_serves(&r->slots[item->slot]) || kind < 1 || kind > 4) {
+	if (!redis_serves(r, item->slot) || kind < 1 || kind > 4) {
 		answer_off(r, call);
 	} else if (kind == 1) {
 		const redisReply *value = reply->element[1];
@@ -270,25 +246,28 @@ static void got_invalidation(struct redis *r, const struct item *item, const red
 	struct cache_slot *slot = &r->slots[item->slot];
 	if (reply->type == REDIS_REPLY_ERROR) {
 		slot->owed++;
-		settle(r, item->slot);
+		if (item->call)
+			item->call->owes = true;
+		if (r->out_since == 0) /* the pulse finds out how long it goes on */
+			beat_failed(r, link_now_us());
 	}
 	slot->unconfirmed -= item->late;
 	if (link_take_off(item->call))
-		r->hooks.invalidated(r->hooks.arg, item->call);
+		redis_invalidated(r, item->call);
 }
 
 /* Errors after which this connection is of no use. */
 static void look_at_error(struct redis *r, const struct item *item, const redisReply *reply)
 {
-	static const char *const fatal[] = {"NOSCRIPT", "READONLY", "LOADING",	 "NOAUTH",
-					    "NOPERM",	"MISCONF",  "MASTERDOWN"};
-	static const char *const why[] = {"its scripts were flushed", "it became a replica", "it is loading its data",
-					  "it wants a password", "the account lacks a permission",
-					  "it refuses writes (MISCONF)", "it became a replica"};
+	static const struct {
+		const char *code, *why;
+	} fatal[] = {{"NOSCRIPT", "its scripts were flushed"},   {"READONLY", "it became a replica"},
+		     {"LOADING", "it is loading its data"},	 {"NOAUTH", "it wants a password"},
+		     {"NOPERM", "the account lacks a permission"}, {"MASTERDOWN", "it became a replica"}};
 	r->hooks.error(r->hooks.arg, STAT_ERR_STORE);
 	for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++)
-		if (strncmp(reply->str, fatal[i], strlen(fatal[i])) == 0)
-			r->doomed = why[i];
+		if (strncmp(reply->str, fatal[i].code, strlen(fatal[i].code)) == 0)
+			r->doomed = fatal[i].why;
 	if (!r->doomed && (item->kind == ITEM_OK || item->kind == ITEM_SCRIPT || item->kind == ITEM_INFO))
 		r->doomed = "it refuses the handshake (user, password, database?)";
 	log_debug("redis %s: %s", r->addr.text, reply->str);
@@ -329,7 +308,7 @@ void redis_reply(struct redis *r, const struct item *item, const redisReply *rep
 		got_invalidation(r, item, reply);
 		break;
 	case ITEM_BEAT:
-		got_beat(r, reply);
+		beat_answered(r, item, reply);
 		break;
 	case ITEM_SETTLE:
 		settled(r, item, reply->type == REDIS_REPLY_INTEGER);
@@ -342,11 +321,13 @@ void redis_reply(struct redis *r, const struct item *item, const redisReply *rep
 void redis_lookup(struct redis *r, struct cache_call *call)
 {
 	struct cache_slot *slot = &r->slots[call->slot];
-	if (r->state != LINK_READY || r->slow || !slot_serves(slot)) {
+	if (r->state != LINK_READY || r->slow || !r->steady || !slot_serves(slot)) {
 		settle(r, call->slot);
 		answer_off(r, call);
 		return;
 	}
+	if (link_now_us() - r->beaten > BEAT_US)
+		redis_beat(r); /* this look-up's answer comes behind its */
 	if (r->asked[call->slot] != r->batch) {
 		r->asked[call->slot] = r->batch;
 		resp_count(&r->out, '*', 2);
@@ -366,7 +347,7 @@ void redis_lookup(struct redis *r, struct cache_call *call)
 static void put_look(struct redis *r, unsigned index, const struct cache_key *key, uint64_t lease)
 {
 	struct cache_slot *slot = &r->slots[index];
-	put_script(r, LOOK, 4, 8);
+	redis_put_script(r, LOOK, 4, 4 + OPEN_ARGS);
 	put_row_key(&r->out, slot, key->row, key->len, "");
 	put_row_key(&r->out, slot, key->row, key->len, "f");
 	put_table_key(&r->out, slot, 'e');
@@ -374,20 +355,13 @@ static void put_look(struct redis *r, unsigned index, const struct cache_key *ke
 	resp_bulk(&r->out, key->shape, CACHE_SHAPE);
 	put_token(&r->out, lease);
 	resp_number(&r->out, r->times.lease);
-	resp_bulk(&r->out, r->run_id, RUN_ID);
-	uint64_t n = unique(r);
-	uint8_t epoch[EPOCH];
-	memcpy(epoch, &r->identity, 8);
-	memcpy(epoch + 8, &n, 8);
-	resp_bulk(&r->out, epoch, EPOCH);
-	resp_number(&r->out, r->times.margin);
 	resp_number(&r->out, CACHE_FORMS);
-	resp_number(&r->out, r->times.recovery);
+	put_open(r);
 }
 
 void redis_look_again(struct redis *r, struct cache_call *call)
 {
-	if (r->state != LINK_READY || r->slow || !slot_serves(&r->slots[call->slot])) {
+	if (r->state != LINK_READY || r->slow || !r->steady || !slot_serves(&r->slots[call->slot])) {
 		answer_off(r, call);
 		return;
 	}
@@ -419,7 +393,7 @@ void redis_fill(struct redis *r, unsigned slot, const struct cache_key *key, uin
 		r->hooks.filled(r->hooks.arg, slot, false);
 		return;
 	}
-	put_script(r, FILL, 2, 6);
+	redis_put_script(r, FILL, 2, 6);
 	put_row_key(&r->out, &r->slots[slot], key->row, key->len, "");
 	put_table_key(&r->out, &r->slots[slot], 'e');
 	resp_bulk(&r->out, key->shape, CACHE_SHAPE);
@@ -435,7 +409,7 @@ void redis_abandon(struct redis *r, unsigned slot, const struct cache_key *key, 
 {
 	if (r->state != LINK_READY || r->slow)
 		return; /* the lease ends by itself */
-	put_script(r, ABANDON, 1, 2);
+	redis_put_script(r, ABANDON, 1, 2);
 	put_row_key(&r->out, &r->slots[slot], key->row, key->len, "");
 	resp_bulk(&r->out, key->shape, CACHE_SHAPE);
 	put_token(&r->out, lease);
@@ -455,16 +429,16 @@ static void put_write(struct redis *r, enum cache_phase phase, struct gtid gtid)
 	resp_number(&r->out, phase == CACHE_BEFORE ? r->times.pending : r->times.margin);
 }
 
-/* While Redis is slow an invalidation is still written, but nobody waits for it; nor where an older reply is late: a
- * write that has waited for its first invalidation in vain would wait as long again for its second. */
+/* While Redis is slow an invalidation is still written, but no BEFORE waits for it; nor where an older reply is late.
+ * An AFTER waits for as long as others may be served. */
 static void expect_invalidation(struct redis *r, unsigned slot, struct cache_call *call)
 {
-	bool late = r->slow || link_overdue(r);
+	bool late = r->slow || link_overdue(r), waits = call->after ? !r->outage : !late;
 	struct item *item = link_expect(r, ITEM_INVALIDATE, slot, NULL);
 	item->late = late;
-	if (item->late) {
+	if (late)
 		r->slots[slot].unconfirmed++;
-	} else {
+	if (waits) {
 		item->call = call;
 		call->left++;
 	}
@@ -476,11 +450,12 @@ static void invalidate_slot(struct redis *r, unsigned i, struct cache_call *call
 	struct cache_slot *slot = &r->slots[i];
 	if (r->state != LINK_READY) {
 		slot->owed++;
+		call->owes = true;
 		return;
 	}
 	for (unsigned k = 0; !change->whole && k < change->nkeys; k++) {
 		const struct cache_row *row = &change->keys[k];
-		put_script(r, DROP, 2, 6);
+		redis_put_script(r, DROP, 2, 6);
 		put_row_key(&r->out, slot, row->bytes, row->len, "");
 		put_row_key(&r->out, slot, row->bytes, row->len, "f");
 		put_write(r, phase, gtid);
@@ -488,11 +463,11 @@ static void invalidate_slot(struct redis *r, unsigned i, struct cache_call *call
 	}
 	if (!change->whole)
 		return;
-	put_script(r, WHOLE, 2, 7);
+	redis_put_script(r, WHOLE, 2, 6 + OPEN_ARGS);
 	put_table_key(&r->out, slot, 'e');
 	put_table_key(&r->out, slot, 'F');
 	put_write(r, phase, gtid);
-	put_epoch(r);
+	put_open(r);
 	expect_invalidation(r, i, call);
 }
 
@@ -500,9 +475,11 @@ void redis_invalidate(struct redis *r, struct cache_call *call, const struct cac
 		      const uint64_t *slots_of, enum cache_phase phase, struct gtid gtid)
 {
 	call->left = 1; /* until all are queued */
+	call->after = phase == CACHE_AFTER;
+	call->owes = false;
 	for (unsigned i = 0; i < n; i++)
 		for (uint64_t left = slots_of[changes[i].rule]; left; left &= left - 1)
 			invalidate_slot(r, (unsigned)__builtin_ctzll(left), call, &changes[i], phase, gtid);
 	if (link_take_off(call))
-		r->hooks.invalidated(r->hooks.arg, call);
+		redis_invalidated(r, call);
 }

@@ -9,7 +9,7 @@
  *
  * And of all proxies of a service:
  *
- *   st:{service}b        hash: secret = what shapes are made under
+ *   st:{service}b        hash: secret = what shapes are made under;  last, since = of beats (SCRIPT_BEAT)
  *
  * Times are milliseconds by Redis' own clock. Sequences are 20 digits, so that they compare as text.
  * An invalidation writes with UNLINK first: a script that has written may go on when Redis is out of memory.
@@ -42,21 +42,28 @@
 	"	if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end\n"                           \
 	"end\n"
 
-/* KEYS row, row's fence, epoch, table's fence. ARGV shape, token, lease ms, run_id, epoch to make, margin ms, most
- * fields, recovery ms. After a restart or a flush nobody fills for that long: by then every proxy that had lost Redis,
- * and acknowledged writes meanwhile, is back (BACKOFF_MAX_US, HELLO_US) and has said what it owes. Answers {1, epoch
- * and bytes}, or {2 lease, 3 busy, 4 read; primary only; domain, server, seq}. */
-#define SCRIPT_LOOK                                                                                                    \
-	LUA_NOW LUA_RAISE                                                                                              \
-	"local shape, lease = ARGV[1], tonumber(ARGV[3])\n"                                                            \
-	"local e = redis.call('GET', KEYS[3])\n"                                                                       \
-	"if not e or string.sub(e, 17) ~= ARGV[4] then\n"                                                              \
-	"	e = ARGV[5] .. ARGV[4]\n"                                                                              \
-	"	redis.call('SET', KEYS[3], e)\n"                                                                       \
-	"	raise(KEYS[4], 'A', '', '', '', '', tonumber(ARGV[6]))\n"                                              \
-	"	if tonumber(ARGV[8]) > 0 then raise(KEYS[4], 'B', '-', '', '', '', tonumber(ARGV[8])) end\n"           \
-	"end\n"                                                                                                        \
-	"e = string.sub(e, 1, 16)\n"                                                                                   \
+/* The table's epoch, which is made where there is none, or one of another Redis, or `anew`. Where it was lost so may
+ * have been fences: what was written just now is unknown, and for `recovery` nobody fills: by then every proxy that had
+ * lost Redis, and acknowledged writes meanwhile, is back (BACKOFF_MAX_US, HELLO_US) and has said what it owes. */
+#define LUA_OPEN												      \
+	"local function open(key, fence, anew, new, tag, margin, recovery)\n"					      \
+	"	local e = redis.call('GET', key)\n"								      \
+	"	local lost = not e or string.sub(e, 17) ~= tag\n"						      \
+	"	if not lost and not anew then return string.sub(e, 1, 16) end\n"				      \
+	"	redis.call('UNLINK', key)\n"									      \
+	"	redis.call('SET', key, new .. tag)\n"								      \
+	"	if lost then raise(fence, 'A', '', '', '', '', tonumber(margin)) end\n"				      \
+	"	if lost and tonumber(recovery) > 0 then raise(fence, 'B', '-', '', '', '', tonumber(recovery)) end\n" \
+	"	return new\n"											      \
+	"end\n"
+
+/* KEYS row, row's fence, epoch, table's fence. ARGV shape, token, lease ms, most fields, and for open(): epoch to make,
+ * run_id, margin ms, recovery ms. Answers {1, epoch and bytes}, or {2 lease, 3 busy, 4 read; primary only; domain,
+ * server, seq}. */
+#define SCRIPT_LOOK												      \
+	LUA_NOW LUA_RAISE LUA_OPEN										      \
+	"local shape, lease = ARGV[1], tonumber(ARGV[3])\n"							      \
+	"local e = open(KEYS[3], KEYS[4], false, ARGV[5], ARGV[6], ARGV[7], ARGV[8])\n"				       \
 	"local v = redis.call('HGET', KEYS[1], 'd' .. shape)\n"                                                        \
 	"if v and string.sub(v, 1, 16) == e then return {1, v} end\n"                                                  \
 	"local primary, pending, gd, gv, gs = 0, false, '', '', ''\n"                                                  \
@@ -82,7 +89,7 @@
 	"if l and string.sub(l, 1, 16) == e and tonumber(string.sub(l, 33)) > now then\n"                              \
 	"	return {3, primary, gd, gv, gs}\n"                                                                     \
 	"end\n"                                                                                                        \
-	"if not l and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[7]) then return {4, primary, gd, gv, gs} end\n"     \
+	"if not l and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then return {4, primary, gd, gv, gs} end\n"     \
 	"local ok = redis.pcall('HSET', KEYS[1], 'l' .. shape, e .. ARGV[2] .. (now + lease))\n"                       \
 	"if type(ok) == 'table' and ok.err then return {4, primary, gd, gv, gs} end\n"                                 \
 	"if redis.call('HEXISTS', KEYS[1], 'x') == 0 then redis.call('PEXPIRE', KEYS[1], lease) end\n"                 \
@@ -120,17 +127,23 @@
 	"raise(KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]))\n"                             \
 	"return 1\n"
 
-/* KEYS epoch, table's fence. ARGV as SCRIPT_DROP, then the new epoch with run_id. */
-#define SCRIPT_WHOLE                                                                                                   \
-	LUA_NOW LUA_RAISE                                                                                              \
-	"redis.call('UNLINK', KEYS[1])\n"                                                                              \
-	"raise(KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]))\n"                             \
-	"redis.call('SET', KEYS[1], ARGV[7])\n"                                                                        \
+/* KEYS epoch, table's fence. ARGV as SCRIPT_DROP, then for open(): epoch to make, run_id, margin ms, recovery ms. */
+#define SCRIPT_WHOLE												      \
+	LUA_NOW LUA_RAISE LUA_OPEN										      \
+	"open(KEYS[1], KEYS[2], true, ARGV[7], ARGV[8], ARGV[9], ARGV[10])\n"					      \
+	"raise(KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]))\n"			      \
 	"return 1\n"
 
-/* KEYS the service's. ARGV a secret, should there be none. Answers the secret. */
-#define SCRIPT_BEAT                                                                                                    \
-	"redis.call('HSETNX', KEYS[1], 'secret', ARGV[1])\n"                                                           \
-	"return {redis.call('HGET', KEYS[1], 'secret')}\n"
+/* A proxy's sign that Redis takes its writes: refused when an invalidation would be, and only then, since both begin
+ * alike. KEYS of all proxies, one that is never there. ARGV a secret should there be none, most ms between two beats.
+ * Answers the secret, and for how many ms beats of any proxy have come without a longer break. */
+#define SCRIPT_BEAT												      \
+	LUA_NOW													      \
+	"redis.call('UNLINK', KEYS[2])\n"									      \
+	"local h = redis.call('HMGET', KEYS[1], 'secret', 'last', 'since')\n"					      \
+	"local secret, last, since = h[1] or ARGV[1], tonumber(h[2]), tonumber(h[3])\n"				      \
+	"if not last or not since or now < last or now - last > tonumber(ARGV[2]) then since = now end\n"	      \
+	"redis.call('HSET', KEYS[1], 'secret', secret, 'last', now, 'since', since)\n"				      \
+	"return {secret, now - since}\n"
 
 #endif

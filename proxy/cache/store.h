@@ -18,7 +18,9 @@ struct cache_times { /* milliseconds */
 	uint64_t lease;   /* a holder that does not fill by then has lost it */
 	uint64_t margin;  /* life of a fence after the write; a replica that may be read later has applied it */
 	uint64_t pending; /* life of a fence whose writer never came back */
-	uint64_t recovery; /* after a Redis was found without a table's epoch nobody fills for so long */
+	uint64_t recovery; /* after a Redis took no writes, or was found without a table's epoch, nobody fills for so
+			    * long */
+	uint64_t confirm;  /* an acknowledgement waits so long for a Redis that is silent */
 };
 
 enum store_found {
@@ -86,9 +88,12 @@ struct cache_call { /* one operation under way; the front's again when its hook 
 	struct cache_call *next; /* parked calls, or the free list */
 	struct cache_op *op;     /* NULL once it was cancelled */
 	unsigned left;           /* an invalidation's commands that are not confirmed */
+	bool after;              /* it is a CACHE_AFTER */
+	bool owes;               /* one of its commands was refused or lost */
 	unsigned slot;
 	bool woken;              /* parked, and there may be an entry by now */
-	uint64_t until_us;       /* it waits behind another holder until then, and goes with `answer` */
+	uint64_t until_us;       /* it waits until then: behind another holder, and goes with `answer`; or for a
+				  * confirmation */
 	struct cache_answer answer;
 	struct cache_key key;
 };
@@ -97,7 +102,8 @@ struct redis_hooks { /* called on the worker's thread */
 	void *arg;
 	/* The answer to a lookup; its data is valid during the call. */
 	void (*found)(void *arg, struct cache_call *call, enum store_found found, const struct cache_answer *answer);
-	/* An invalidation was confirmed, or is owed or late: slot_serves() is false from before this call then. */
+	/* An invalidation was confirmed; or is owed or late, and slot_serves() is false from before this call: a
+	 * CACHE_AFTER then only when no other proxy is served from this Redis. */
 	void (*invalidated)(void *arg, struct cache_call *call);
 	void (*filled)(void *arg, unsigned slot, bool stored);
 	void (*error)(void *arg, enum stat_error kind);

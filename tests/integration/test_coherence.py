@@ -141,6 +141,17 @@ class Faults:
         self.bypassed(clients)
         self.lab.redis.up()
 
+    def redis_refuses(self, clients):
+        """It answers reads and refuses writes, as after a failed save, or without its replicas."""
+        self.lab.redis_cli("CONFIG", "SET", "min-replicas-to-write", "1")
+        self.bypassed(clients)
+        self.lab.redis_cli("CONFIG", "SET", "min-replicas-to-write", "0")
+
+    def redis_pauses(self, clients):
+        self.lab.redis_cli("CLIENT", "PAUSE", "60000", "WRITE")
+        self.bypassed(clients)
+        self.lab.redis_cli("CLIENT", "UNPAUSE")
+
     def redis_is_flushed(self, _clients):
         self.lab.redis_cli("FLUSHALL")
 
@@ -210,8 +221,8 @@ class Faults:
         victim.start()
 
 
-QUIET = ("redis_hangs", "redis_is_flushed", "redis_is_full", "redis_evicts", "redis_dies", "replica_dies",
-         "replica_hangs", "replication_stops")  # no client gets an error from these
+QUIET = ("redis_hangs", "redis_refuses", "redis_pauses", "redis_is_flushed", "redis_is_full", "redis_evicts",
+         "redis_dies", "replica_dies", "replica_hangs", "replication_stops")  # no client gets an error from these
 
 
 def run_faults(lab, proxies, names, reads, may_lose=0):
