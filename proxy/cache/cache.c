@@ -625,7 +625,7 @@ static void invalidate_memory(struct cache *c, const struct cache_change *change
 		unsigned slot = (unsigned)__builtin_ctzll(left);
 		if (change->whole)
 			memory_drop_all(m, now_ms, slot, phase, gtid, &c->times);
-		for (unsigned i = 0; !change->whole && i < change->nkeys; i++)
+		for (unsigned i = 0; i < change->nkeys; i++)
 			memory_drop(m, now_ms, slot, &change->keys[i], phase, gtid, &c->times);
 	}
 }

@@ -46,7 +46,7 @@ enum cache_match cache_rule_match(const struct config *config, const struct cata
  * Called for each rule whose table the statement writes. */
 struct cache_change {
 	uint8_t rule;
-	bool whole;                  /* every row: an epoch change */
+	bool whole;                  /* every row: an epoch change; keys[] may have rows that were fenced by name */
 	uint16_t nkeys;
 	struct cache_row { uint8_t len, bytes[CACHE_KEY_MAX]; } keys[8]; /* more than fit: whole */
 };

@@ -453,7 +453,7 @@ static void invalidate_slot(struct redis *r, unsigned i, struct cache_call *call
 		call->owes = true;
 		return;
 	}
-	for (unsigned k = 0; !change->whole && k < change->nkeys; k++) {
+	for (unsigned k = 0; k < change->nkeys; k++) {
 		const struct cache_row *row = &change->keys[k];
 		redis_put_script(r, DROP, 2, 6);
 		put_row_key(&r->out, slot, row->bytes, row->len, "");
