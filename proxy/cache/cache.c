@@ -19,7 +19,8 @@
 #include "cache/store.h"
 
 enum { PARK_US = 5000, POLL_US = 1000, ASK_ONCE = 16, COPY_KEPT = 65536,
-       RECOVERY_MS = 3500 /* more than the longest back-off and a handshake: redis_link.h */, CONFIRM_MS = 2000 };
+       RECOVERY_MS = 3500 /* more than the longest back-off and a handshake: redis_link.h */, CONFIRM_MS = 2000,
+       SERVE_MS = 250 };
 
 struct cache_shared {
 	pthread_mutex_t lock; /* members, slots' names, config, store, status */
@@ -62,10 +63,12 @@ static uint64_t clock_us(void)
 static struct cache_times times_of(const struct config *config)
 {
 	/* Twice the lag that a replica may have when it is chosen, plus what clocks and schedulers may add. */
+	uint64_t margin = 2 * config->max_replica_lag_ms + 1000;
 	return (struct cache_times){.lease = 3000,
-				    .margin = 2 * config->max_replica_lag_ms + 1000,
+				    .margin = margin,
 				    .pending = 60000,
-				    .recovery = config->store_redis ? RECOVERY_MS : 0,
+				    .serve = SERVE_MS,
+				    .recovery = margin > RECOVERY_MS ? margin : RECOVERY_MS,
 				    .confirm = CONFIRM_MS};
 }
 
@@ -123,6 +126,21 @@ static int slot_find(struct cache_shared *s, const struct config_rule *rule)
 	s->slots[i].table = rule_text(s->config, rule, false);
 	s->nslots++;
 	return (int)i;
+}
+
+/* Entries are made by any proxy that shares the store, and fences end by their maker's times: what all of them must
+ * have alike. */
+static uint64_t terms_of(const struct config *config, const struct config_rule *rule)
+{
+	static const struct siphash_key none;
+	char *identity = rule_text(config, rule, true);
+	char *text = xasprintf("%s %s %llu %llu %llu", identity, rule->expires, (unsigned long long)rule->ttl_ms,
+			       (unsigned long long)rule->negative_ttl_ms,
+			       (unsigned long long)config->max_replica_lag_ms);
+	uint64_t terms = siphash(&none, text, strlen(text));
+	free(identity);
+	free(text);
+	return terms;
 }
 
 static void slot_drop(struct cache_shared *s, unsigned slot)
@@ -426,6 +444,7 @@ static void map_rules(struct cache *c)
 		if (c->slot_of[i] < 0)
 			continue;
 		c->rule_of[c->slot_of[i]] = i;
+		c->shared->slots[c->slot_of[i]].terms = terms_of(c->config, &c->config->rules[i]);
 		c->slots_of[i] |= UINT64_C(1) << c->slot_of[i];
 	}
 }
@@ -470,20 +489,45 @@ struct cache *cache_new(struct cache_shared *shared, struct event_base *base, st
 	return c;
 }
 
+static bool deserts(const struct config *old, const struct config *now)
+{
+	return !now->store_redis || strcmp(old->redis.text, now->redis.text) != 0 || old->redis_db != now->redis_db;
+}
+
+/* With the lock held, after a reload: what was cached on other terms, or is no more. */
+static void withdraw(struct cache *c, const struct config *old, const unsigned *rule_of)
+{
+	for (unsigned i = 0; i < c->shared->nslots; i++) {
+		unsigned was = rule_of[i], is = c->rule_of[i];
+		if (was == CONFIG_RULES || (is != CONFIG_RULES && terms_of(old, &old->rules[was]) ==
+									  terms_of(c->config, &c->config->rules[is])))
+			continue;
+		if (is != CONFIG_RULES)
+			slot_drop(c->shared, i);
+		if (c->redis)
+			redis_withdraw(c->redis, i);
+	}
+}
+
 void cache_reload(struct cache *c, struct config *config)
 {
 	struct config *old = c->config;
 	char *store = store_text(config);
 	bool moved = strcmp(store, c->store) != 0;
+	unsigned rule_of[CACHE_SLOTS];
 	if (moved && c->redis) { /* while the slots are still the old ones: what it owes goes to them */
+		if (deserts(old, config))
+			redis_desert(c->redis);
 		redis_free(c->redis);
 		c->redis = NULL;
 	}
+	memcpy(rule_of, c->rule_of, sizeof rule_of);
 	pthread_mutex_lock(&c->shared->lock);
 	store_free(c->store);
 	c->store = store;
 	configure(c, config);
 	settle(c->shared, true);
+	withdraw(c, old, rule_of);
 	pthread_mutex_unlock(&c->shared->lock);
 	if (moved)
 		open_store(c);

@@ -17,10 +17,10 @@
 #include "cache/redis_link.h"
 
 /* Never the same in two links: leases and epochs of all proxies are told apart by it. */
-static uint64_t unique(struct redis *r)
+uint64_t redis_unique(struct redis *r)
 {
 	uint64_t x = r->identity + ++r->counter * UINT64_C(0x9e3779b97f4a7c15);
-	return x ? x : unique(r);
+	return x ? x : redis_unique(r);
 }
 
 /* --- Commands: RESP by hand, for the few that run for each statement ---------------------------------------------- */
@@ -65,16 +65,18 @@ void redis_put_script(struct redis *r, enum script script, unsigned keys, unsign
 	resp_number(&r->out, keys);
 }
 
-enum { OPEN_ARGS = 4 }; /* of the scripts' open() */
+enum { OPEN_ARGS = 4 /* of the scripts' open() */, WITHDRAW_MS = 2000 };
 
-static void put_open(struct redis *r)
+static void put_open(struct redis *r, unsigned slot)
 {
 	uint8_t epoch[EPOCH];
-	uint64_t n = unique(r);
+	char tag[TAG];
+	uint64_t n = redis_unique(r);
 	memcpy(epoch, &r->identity, 8);
 	memcpy(epoch + 8, &n, 8);
 	resp_bulk(&r->out, epoch, sizeof epoch);
-	resp_bulk(&r->out, r->run_id, RUN_ID);
+	redis_tag(r, slot, tag);
+	resp_bulk(&r->out, tag, TAG);
 	resp_number(&r->out, r->times.margin);
 	resp_number(&r->out, r->times.recovery);
 }
@@ -94,7 +96,7 @@ static void settle(struct redis *r, unsigned i)
 	for (unsigned arg = 0; arg < 4; arg++) /* no writer, no GTID: the primary only for the margin */
 		resp_word(&r->out, "");
 	resp_number(&r->out, r->times.margin);
-	put_open(r);
+	put_open(r, i);
 	link_expect(r, ITEM_SETTLE, i, NULL)->note = owed;
 	r->settling[i] = true;
 }
@@ -160,7 +162,7 @@ static void got_info(struct redis *r, const redisReply *reply)
 	r->run_id[RUN_ID] = 0;
 	bool evicts = strcmp(limit, "0") != 0 && strcmp(policy, "noeviction") != 0;
 	if (evicts || r->may_evict)
-		r->doubt_until = link_now_us() + (r->times.pending + r->times.margin) * 1000;
+		r->doubt_until = r->seen_evicting = link_now_us() + (r->times.pending + r->times.margin) * 1000;
 	r->may_evict = evicts;
 }
 
@@ -178,8 +180,10 @@ static void got_script(struct redis *r, const struct item *item, const redisRepl
 
 static void got_epoch(struct redis *r, const struct item *item, const redisReply *reply)
 {
-	r->has_epoch[item->slot] = reply->type == REDIS_REPLY_STRING && reply->len == EPOCH + RUN_ID &&
-				   memcmp(reply->str + EPOCH, r->run_id, RUN_ID) == 0;
+	char tag[TAG];
+	redis_tag(r, item->slot, tag);
+	r->has_epoch[item->slot] = reply->type == REDIS_REPLY_STRING && reply->len == EPOCH + TAG &&
+				   memcmp(reply->str + EPOCH, tag, TAG) == 0;
 	if (r->has_epoch[item->slot])
 		memcpy(r->epoch[item->slot], reply->str, EPOCH);
 }
@@ -318,10 +322,15 @@ void redis_reply(struct redis *r, const struct item *item, const redisReply *rep
 
 /* --- The store's operations --------------------------------------------------------------------------------------- */
 
+static bool may_ask(const struct redis *r, unsigned slot)
+{
+	return r->state == LINK_READY && !r->slow && r->steady && r->marked >> slot & 1 && slot_serves(&r->slots[slot]);
+}
+
 void redis_lookup(struct redis *r, struct cache_call *call)
 {
 	struct cache_slot *slot = &r->slots[call->slot];
-	if (r->state != LINK_READY || r->slow || !r->steady || !slot_serves(slot)) {
+	if (!may_ask(r, call->slot)) {
 		settle(r, call->slot);
 		answer_off(r, call);
 		return;
@@ -356,34 +365,30 @@ static void put_look(struct redis *r, unsigned index, const struct cache_key *ke
 	put_token(&r->out, lease);
 	resp_number(&r->out, r->times.lease);
 	resp_number(&r->out, CACHE_FORMS);
-	put_open(r);
+	put_open(r, index);
 }
 
 void redis_look_again(struct redis *r, struct cache_call *call)
 {
-	if (r->state != LINK_READY || r->slow || !r->steady || !slot_serves(&r->slots[call->slot])) {
+	if (!may_ask(r, call->slot)) {
 		answer_off(r, call);
 		return;
 	}
-	call->answer.lease = unique(r);
+	call->answer.lease = redis_unique(r);
 	put_look(r, call->slot, &call->key, call->answer.lease);
 	link_expect(r, ITEM_LOOK, call->slot, call);
 }
 
-/* Looks a key up that no row has (it is empty), so that a table's epoch, and the wait after it was made, begin when the
- * proxy meets a Redis, not with the first lookup. */
-void redis_open_all(struct redis *r)
+/* Looks a key up that no row has (it is empty), so that a table's epoch, and the wait after it was made, begin when its
+ * mark is known, not with the first lookup. */
+void redis_open(struct redis *r, unsigned slot)
 {
 	static const struct cache_key none;
 
 	if (r->times.recovery == 0)
 		return;
-	for (unsigned i = 0; i < CACHE_SLOTS; i++) {
-		if (r->slots[i].table == NULL || !slot_serves(&r->slots[i]))
-			continue;
-		put_look(r, i, &none, unique(r));
-		link_expect(r, ITEM_LOOK, i, NULL);
-	}
+	put_look(r, slot, &none, redis_unique(r));
+	link_expect(r, ITEM_LOOK, slot, NULL);
 }
 
 void redis_fill(struct redis *r, unsigned slot, const struct cache_key *key, uint64_t lease, const void *data,
@@ -393,12 +398,14 @@ void redis_fill(struct redis *r, unsigned slot, const struct cache_key *key, uin
 		r->hooks.filled(r->hooks.arg, slot, false);
 		return;
 	}
+	char tag[TAG];
 	redis_put_script(r, FILL, 2, 6);
 	put_row_key(&r->out, &r->slots[slot], key->row, key->len, "");
 	put_table_key(&r->out, &r->slots[slot], 'e');
 	resp_bulk(&r->out, key->shape, CACHE_SHAPE);
 	put_token(&r->out, lease);
-	resp_bulk(&r->out, r->run_id, RUN_ID);
+	redis_tag(r, slot, tag);
+	resp_bulk(&r->out, tag, TAG);
 	resp_number(&r->out, ttl_ms);
 	resp_bulk(&r->out, data, len);
 	resp_number(&r->out, r->times.lease);
@@ -467,8 +474,26 @@ static void invalidate_slot(struct redis *r, unsigned i, struct cache_call *call
 	put_table_key(&r->out, slot, 'e');
 	put_table_key(&r->out, slot, 'F');
 	put_write(r, phase, gtid);
-	put_open(r);
+	put_open(r, i);
 	expect_invalidation(r, i, call);
+}
+
+/* As by a writer under way, until everybody has heard by a beat that the table has no mark any more. */
+void redis_withdraw(struct redis *r, unsigned i)
+{
+	if (r->state != LINK_READY)
+		return;
+	redis_put_script(r, WHOLE, 2, 6 + OPEN_ARGS);
+	put_table_key(&r->out, &r->slots[i], 'e');
+	put_table_key(&r->out, &r->slots[i], 'F');
+	resp_word(&r->out, "B");
+	resp_word(&r->out, "w");
+	for (unsigned arg = 0; arg < 3; arg++)
+		resp_word(&r->out, "");
+	resp_number(&r->out, WITHDRAW_MS);
+	put_open(r, i);
+	link_expect(r, ITEM_ABANDON, 0, NULL);
+	redis_beat(r);
 }
 
 void redis_invalidate(struct redis *r, struct cache_call *call, const struct cache_change *changes, unsigned n,

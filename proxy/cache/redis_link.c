@@ -206,6 +206,7 @@ static void link_close(struct redis *r)
 	r->state = LINK_DOWN;
 	r->doomed = NULL;
 	r->has_secret = r->steady = false;
+	r->marked = 0;
 	r->slow = r->pinging = false;
 	buf_fini(&r->out);
 	r->out = (struct buf){0};
@@ -371,9 +372,7 @@ void link_ready(struct redis *r)
 	r->informed = link_now_us();
 	log_info("redis %s: connected%s", r->addr.text,
 		 r->may_evict ? "; it may evict fences, so what is not cached is read on the primary" : "");
-	redis_beat(r);
-	redis_settle_all(r);
-	redis_open_all(r);
+	redis_beat(r); /* what is owed is paid when it was answered: then the tables' marks are known */
 }
 
 /* --- Deadlines and the breaker ------------------------------------------------------------------------------------ */
@@ -582,6 +581,7 @@ struct redis *redis_new(struct event_base *base, const struct config *config, co
 
 void redis_free(struct redis *r)
 {
+	redis_leave(r);
 	link_drop(r);
 	release_waiting(r, true);
 	event_free(r->readable);

@@ -13,13 +13,13 @@
 #include "cache/store.h"
 
 enum {
-	EPOCH = 16, RUN_ID = 40,
+	EPOCH = 16, RUN_ID = 40, MARK = 16, TAG = RUN_ID + MARK,
 	HELLO_US = 1000000,      /* connect and handshake */
 	TICK_US = 1000000,       /* INFO */
 	BEAT_US = 100000,
 	RETRY_US = 25000,        /* the same while a write is refused */
-	SERVE_US = 250000,       /* after a beat was sent that was confirmed; longer than BEAT_US */
-	OUTAGE_US = SERVE_US + 150000,
+	OUTAGE_US = 150000,      /* beyond times.serve */
+	DESERTED_MS = 50000,     /* beyond the 10 s of any beat */
 	SILENT_TIMEOUTS = 3, BACKOFF_MIN_US = 50000, BACKOFF_MAX_US = 2000000,
 	BACKLOG_MAX = 16 << 20,  /* bytes that Redis does not take */
 	OUT_KEEP = 1 << 20
@@ -42,6 +42,7 @@ struct item { /* one command whose reply is awaited */
 	bool late;
 	uint64_t deadline;
 	uint64_t note; /* ITEM_SETTLE: what it pays; ITEM_BEAT: when it was put */
+	uint64_t slots; /* ITEM_BEAT: which it told of */
 	struct cache_call *call;
 };
 
@@ -77,20 +78,25 @@ struct redis {
 	uint64_t head, tail, cap;
 	uint64_t scan;      /* items before it are late or answered */
 
-	char run_id[RUN_ID + 1], writer[17], sha[SCRIPTS][41];
+	char run_id[RUN_ID + 1], writer[17], sha[SCRIPTS][41]; /* writer: the link's name, too */
 	bool has_secret;
 	struct siphash_key secret; /* of this Redis, as it was told last */
 	uint64_t beaten, confirmed; /* when the last beat was put, and the last that was confirmed */
 	bool steady;            /* beats have come for times.recovery */
 	uint64_t out_since;     /* 0: Redis took the last beat; never 0 before the first */
+	bool deserted;
 	bool outage;            /* it takes nobody's, and nobody is served before times.recovery after it does again */
 	struct cache_call *waiting; /* acknowledgements whose invalidation is owed */
 	bool may_evict;
-	uint64_t doubt_until; /* no fence means nothing until then: Redis may have evicted one that would still stand */
+	/* No fence means nothing until then: Redis may have evicted one that would still stand. By INFO, and as anybody
+	 * on this Redis knows. */
+	uint64_t seen_evicting, doubt_until;
 	uint64_t identity, counter;
 	uint64_t batch, asked[CACHE_SLOTS]; /* the batch in which a slot's epoch was asked for */
 	bool has_epoch[CACHE_SLOTS], settling[CACHE_SLOTS];
 	uint8_t epoch[CACHE_SLOTS][EPOCH];
+	uint64_t marked;    /* slots that everybody on this Redis has, on the same terms */
+	char mark[CACHE_SLOTS][MARK];
 };
 
 /* --- redis_link.c ------------------------------------------------------------------------------------------------- */
@@ -115,9 +121,12 @@ void link_say(struct redis *r, const char *why); /* the status; NULL: all is wel
 
 /* --- redis_beat.c ------------------------------------------------------------------------------------------------- */
 
+/* run_id and the slot's mark: what a valid epoch ends with. Without a mark nobody's is valid. */
+void redis_tag(const struct redis *r, unsigned slot, char out[TAG]);
 /* May what Redis says of this slot in a reply that has just come be believed? */
 bool redis_serves(const struct redis *r, unsigned slot);
 void redis_beat(struct redis *r);
+void redis_leave(struct redis *r); /* a last word: nobody need wonder what it owed */
 void beat_answered(struct redis *r, const struct item *item, const redisReply *reply);
 /* A write, or a connection, that was tried from then on was refused. */
 void beat_failed(struct redis *r, uint64_t began);
@@ -128,9 +137,10 @@ void release_waiting(struct redis *r, bool all);
 
 /* --- redis.c ------------------------------------------------------------------------------------------------------ */
 
+uint64_t redis_unique(struct redis *r); /* never the same in two links */
 void redis_reply(struct redis *r, const struct item *item, const redisReply *reply);
 void redis_settle_all(struct redis *r); /* pays what is owed to all slots */
-void redis_open_all(struct redis *r);   /* makes the epochs that are missing */
+void redis_open(struct redis *r, unsigned slot); /* makes the epoch if it is missing */
 void redis_put_script(struct redis *r, enum script script, unsigned keys, unsigned args); /* EVALSHA, up to KEYS */
 
 #endif

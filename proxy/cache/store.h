@@ -18,6 +18,7 @@ struct cache_times { /* milliseconds */
 	uint64_t lease;   /* a holder that does not fill by then has lost it */
 	uint64_t margin;  /* life of a fence after the write; a replica that may be read later has applied it */
 	uint64_t pending; /* life of a fence whose writer never came back */
+	uint64_t serve;    /* after a beat was sent that Redis confirmed; longer than BEAT_US */
 	uint64_t recovery; /* after a Redis took no writes, or was found without a table's epoch, nobody fills for so
 			    * long */
 	uint64_t confirm;  /* an acknowledgement waits so long for a Redis that is silent */
@@ -70,6 +71,7 @@ void memory_usage(struct memory *m, unsigned slot, uint64_t *entries, uint64_t *
 struct cache_slot {
 	char *table;        /* "db.table", escaped: part of every Redis key */
 	char *identity;     /* table and key column */
+	_Atomic uint64_t terms; /* digest of all that proxies which share a store must have alike to share the table */
 	atomic_bool usable; /* every worker invalidates this slot in the same store */
 	/* Invalidations that Redis did not get: while owed != paid no worker serves or fills. A worker that drops the
 	 * whole table in Redis raises paid to the owed that it read before. */
@@ -114,7 +116,12 @@ struct redis;
 struct redis *redis_new(struct event_base *base, const struct config *config, const struct cache_times *times,
 			struct cache_slot *slots, const struct redis_hooks *hooks);
 const struct siphash_key *redis_secret(const struct redis *r); /* NULL: not known */
-void redis_free(struct redis *r); /* lookups under way are answered STORE_OFF, invalidations are owed */
+/* Lookups under way are answered STORE_OFF, invalidations are owed. */
+void redis_free(struct redis *r);
+/* Before it: this process goes on without this Redis. Whoever still is there caches nothing for a minute. */
+void redis_desert(struct redis *r);
+/* This process caches the slot no more, or on other terms: nobody does, at once and until all agree again. */
+void redis_withdraw(struct redis *r, unsigned slot);
 void redis_lookup(struct redis *r, struct cache_call *call);
 void redis_look_again(struct redis *r, struct cache_call *call); /* after STORE_BUSY */
 void redis_fill(struct redis *r, unsigned slot, const struct cache_key *key, uint64_t lease, const void *data,

@@ -59,6 +59,41 @@ def test_a_statement_that_fails_inside_a_transaction(lab, proxy):
         rows(writer, "ROLLBACK")
 
 
+def test_rules_that_differ(lab):
+    """A rolling reload: while a proxy has no rule for a table, or another, the others serve nothing of it."""
+    token = "SELECT v FROM rolling WHERE token = 'a'"
+    rule = {"table": "app.rolling", "key": "token", "ttl": "10m"}
+    store = "redis://127.0.0.1:%d/1" % lab.redis.port  # not the one of a proxy that has no such rule
+    lab.primary.sql("CREATE TABLE app.rolling (token VARCHAR(32) CHARACTER SET ascii PRIMARY KEY, other VARCHAR(32) "
+                    "CHARACTER SET ascii UNIQUE, v INT)", "INSERT INTO app.rolling VALUES ('a', 'b', 0)")
+    lab.sync()
+    both = lambda: {"cache.rolling": dict(rule), "cache": {"store": store}}
+    with Proxy(lab, both()) as first, Proxy(lab, both()) as second:
+        def bypassed():
+            before = second.metric("sidetrack_cache_requests_total", result="bypass")
+            rows(reader, token)
+            return second.metric("sidetrack_cache_requests_total", result="bypass") > before
+
+        version = 0
+        for changes in ({"cache.rolling": None}, {"cache.rolling": dict(rule, key="other")},
+                        {"cache.rolling": dict(rule, ttl="5m")},
+                        {"cache.rolling": dict(rule), "cache": {"store": "memory"}}):
+            with first.connect() as writer, second.connect() as reader:
+                cached(second, reader, token)
+                assert first.reload(changes)
+                wait_until(bypassed, "it has heard of the other rules")
+                for _ in range(5):
+                    version += 1
+                    rows(writer, "UPDATE rolling SET v = %d WHERE token = 'a'" % version)
+                    assert rows(reader, token) == [(version,)], changes
+                assert second.reload(changes)
+                assert first.reload(both())
+                version += 1
+                rows(writer, "UPDATE rolling SET v = %d WHERE token = 'a'" % version)
+                assert second.reload(both())
+                assert rows(reader, token) == [(version,)], changes
+
+
 if __name__ == "__main__":
     with Lab(replicas=1) as the_lab:
         the_lab.primary.sql("CREATE TABLE app.plain (token VARCHAR(32) CHARACTER SET ascii PRIMARY KEY, v INT) "

@@ -196,6 +196,7 @@ static enum store_found model_look(struct model *w, const struct cache_key *key,
 	struct result to;
 	look(model_proxy(w), key, &to);
 	*a = to.answer;
+	a->fence_primary |= to.found == STORE_OFF; /* as lookup.c */
 	if (to.found == STORE_HIT)
 		snprintf(got, 64, "%.60s", to.data);
 	return to.found;
@@ -252,7 +253,111 @@ static void put(const char *value)
 	struct cache_key k = key_of("a", 1);
 	struct result got;
 	wait_until(look(&proxies[0], &k, &got) == STORE_LEASE && fill(&proxies[0], &k, got.answer.lease, value, 60000));
-	assert_int_equal(look(&proxies[1], &k, &got), STORE_HIT);
+	wait_until(look(&proxies[1], &k, &got) == STORE_HIT);
+}
+
+enum { SERVE_MS = 250 };
+
+/* Short ones, as cache.c's: look-ups may be OFF whenever the machine is busy. */
+static void usual_times(uint64_t recovery)
+{
+	for (unsigned i = 0; i < LINKS; i++) {
+		proxies[i].redis->times.serve = SERVE_MS;
+		proxies[i].redis->times.recovery = recovery;
+	}
+}
+
+/* Proxies whose rules differ: nobody is served, and what was there before is not when they agree again. */
+static void test_terms_that_differ(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0], *q = &proxies[1];
+	struct cache_key k = key_of("a", 1);
+	struct result got;
+	put("old");
+	q->slots[SLOT].terms = 7;
+	wait_until(look(p, &k, &got) == STORE_OFF && look(q, &k, &got) == STORE_OFF);
+	drop(p, "a", CACHE_AFTER, gtid(0)); /* works all the same */
+	q->slots[SLOT].terms = 0;
+	wait_until(look(p, &k, &got) != STORE_OFF);
+	assert_true(got.found == STORE_LEASE && got.answer.fence_primary);
+	assert_true(fill(p, &k, got.answer.lease, "new", 60000));
+	wait_until(look(q, &k, &got) == STORE_HIT);
+	assert_string_equal(got.data, "new");
+	proxy_close(&proxies[2]);
+	proxy_open(&proxies[2], 5000); /* one that has no such rule */
+	proxies[2].slots[SLOT].usable = false;
+	wait_until(look(p, &k, &got) == STORE_OFF);
+	proxy_close(&proxies[2]);
+	wait_until(look(p, &k, &got) == STORE_LEASE);
+}
+
+static void test_a_table_is_withdrawn(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0], *q = &proxies[1];
+	struct cache_key k = key_of("a", 1);
+	struct result got;
+	put("old");
+	q->slots[SLOT].usable = false;
+	redis_withdraw(q->redis, SLOT);
+	uint64_t before = q->redis->confirmed;
+	wait_until(q->redis->confirmed > before);
+	assert_true(look(p, &k, &got) != STORE_HIT && got.found != STORE_LEASE); /* before it has heard by a beat */
+	wait_until(look(p, &k, &got) == STORE_OFF);
+	redis_desert(q->redis);
+	proxy_close(q);
+	for (unsigned i = 0; i < 3; i++) {
+		before = p->redis->confirmed;
+		wait_until(p->redis->confirmed > before);
+		assert_int_equal(look(p, &k, &got), STORE_OFF);
+	}
+}
+
+/* Entries end by Redis' clock: when it goes back they are dropped. */
+static void test_the_clock_is_set_back(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct cache_key k = key_of("a", 1);
+	struct result got;
+	put("old");
+	redis_do("HSET st:{}b last %lld", (long long)time(NULL) * 1000 + 3600000);
+	wait_until(look(p, &k, &got) != STORE_HIT);
+	assert_int_equal(got.found, STORE_LEASE);
+	assert_true(got.answer.fence_primary);
+}
+
+/* What it owed is lost with it: tables begin anew when it has not come back by the time the others are served. */
+static void test_a_proxy_dies_in_an_outage(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0], *q = &proxies[1];
+	struct cache_key k = key_of("a", 1);
+	struct result got;
+	put("old");
+	usual_times(500);
+	redis_do("CONFIG SET min-replicas-to-write 1");
+	drop(p, "a", CACHE_AFTER, gtid(5));
+	proxy_close(p);
+	redis_do("CONFIG SET min-replicas-to-write 0");
+	wait_until(look(q, &k, &got) != STORE_OFF);
+	assert_true(got.found != STORE_HIT);
+}
+
+static void test_nobody_is_missing_after_a_break(void **state)
+{
+	(void)state;
+	struct proxy *q = &proxies[1];
+	struct cache_key k = key_of("a", 1);
+	struct result got;
+	put("old");
+	usual_times(500);
+	proxy_close(&proxies[2]); /* it left in order */
+	redis_do("HINCRBY st:{}b last -%d", 10 * SERVE_MS);
+	wait_until(look(q, &k, &got) == STORE_OFF);
+	wait_until(look(q, &k, &got) != STORE_OFF);
+	assert_int_equal(got.found, STORE_HIT);
 }
 
 static void test_restart_with_old_data(void **state)
@@ -401,9 +506,8 @@ static void refuses_writes(const char *begin, const char *end)
 	struct proxy *p = &proxies[0], *q = &proxies[1];
 	struct cache_key k = key_of("a", 1);
 	struct result got, gone;
-	for (unsigned i = 0; i < 2; i++)
-		proxies[i].redis->times.recovery = 3 * BEAT_US / 1000;
 	put("old");
+	usual_times(500);
 	redis_do(begin);
 	drop(p, "a", CACHE_BEFORE, gtid(0));
 	start_drop(p, "a", CACHE_AFTER, gtid(5), &gone);
@@ -486,8 +590,16 @@ static void test_eviction_policy(void **state)
 
 	/* A fence that was evicted would still stand. */
 	redis_do("CONFIG SET maxmemory-policy noeviction");
-	wait_until(!p->redis->may_evict);
+	wait_until(!p->redis->may_evict && !proxies[1].redis->may_evict && !proxies[2].redis->may_evict);
 	assert_int_equal(look(p, &c, &got), STORE_LEASE);
+	assert_true(got.answer.fence_primary);
+
+	/* One that starts now has never seen it so, and is told. */
+	redis_abandon(p->redis, SLOT, &c, got.answer.lease);
+	proxy_close(&proxies[2]);
+	proxy_open(&proxies[2], 5000);
+	proxy_ready(&proxies[2]);
+	wait_until(look(&proxies[2], &c, &got) == STORE_LEASE);
 	assert_true(got.answer.fence_primary);
 }
 
@@ -496,10 +608,12 @@ static void test_replica_is_refused(void **state)
 	(void)state;
 	struct proxy *p = &proxies[0];
 	struct result gone;
+	usual_times(0);
 	assert_string_equal(redis_do("REPLICAOF /nowhere 1"), "OK");
 	drop(p, "a", CACHE_AFTER, gtid(5));
 	assert_false(slot_serves(&p->slots[SLOT]));
 	wait_until(strcmp(p->status, "redis down: it is a replica") == 0);
+	wait_until(p->redis->outage);
 	start_drop(p, "b", CACHE_AFTER, gtid(6), &gone);
 	assert_true(gone.done);
 	assert_string_equal(redis_do("REPLICAOF NO ONE"), "OK");
@@ -554,7 +668,7 @@ static size_t good_handshake(char *out)
 	size_t n = (size_t)sprintf(out, "$%zu\r\n%s\r\n", strlen(info), info);
 	for (unsigned i = 0; i < SCRIPTS; i++)
 		n += (size_t)sprintf(out + n, "$40\r\n%040u\r\n", i);
-	n += (size_t)sprintf(out + n, "*2\r\n$16\r\n0123456789abcdef\r\n:0\r\n");
+	n += (size_t)sprintf(out + n, "*4\r\n$16\r\n0123456789abcdef\r\n:0\r\n:0\r\n$16\r\n0123456789abcdef\r\n");
 	return n;
 }
 
@@ -613,6 +727,11 @@ int main(void)
 		redis_test(test_shapes_of_a_row_are_bounded),
 		redis_test(test_one_secret),
 		cmocka_unit_test_setup_teardown(test_random_interleavings, setup_model, teardown),
+		redis_test(test_terms_that_differ),
+		redis_test(test_a_table_is_withdrawn),
+		redis_test(test_the_clock_is_set_back),
+		redis_test(test_a_proxy_dies_in_an_outage),
+		redis_test(test_nobody_is_missing_after_a_break),
 		redis_test(test_restart_with_old_data),
 		redis_test(test_confirmed_invalidation_lost_in_a_crash),
 		redis_test(test_invalidation_sent_but_never_confirmed),
