@@ -19,7 +19,7 @@
 #include "cache/store.h"
 
 enum { PARK_US = 5000, POLL_US = 1000, ASK_ONCE = 16, COPY_KEPT = 65536,
-       RECOVERY_MS = 3500 /* more than the longest back-off and a handshake: redis_link.h */, CONFIRM_MS = 2000,
+       RECOVERY_MS = 3500 /* more than the longest back-off and a handshake: redis_link.h */,
        SERVE_MS = 250 };
 
 struct cache_shared {
@@ -69,7 +69,7 @@ static struct cache_times times_of(const struct config *config)
 				    .pending = 60000,
 				    .serve = SERVE_MS,
 				    .recovery = margin > RECOVERY_MS ? margin : RECOVERY_MS,
-				    .confirm = CONFIRM_MS};
+				    .confirm = config->confirm_timeout_ms};
 }
 
 /* --- Slots -------------------------------------------------------------------------------------------------------- */
@@ -423,10 +423,11 @@ static char *store_text(const struct config *config)
 {
 	if (!config->store_redis)
 		return xstrdup("memory");
-	return xasprintf("redis %s %u %s %s %llu %llu", config->redis.text, config->redis_db,
+	return xasprintf("redis %s %u %s %s %llu %llu %llu", config->redis.text, config->redis_db,
 			 config->redis_user ? config->redis_user : "",
 			 config->redis_password ? config->redis_password : "",
-			 (unsigned long long)config->redis_timeout_ms, (unsigned long long)config->max_replica_lag_ms);
+			 (unsigned long long)config->redis_timeout_ms, (unsigned long long)config->confirm_timeout_ms,
+			 (unsigned long long)config->max_replica_lag_ms);
 }
 
 static void store_free(char *store)

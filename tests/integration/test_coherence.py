@@ -40,8 +40,13 @@ class Clients:
         command = [CLIENT, "--reads", str(reads), "--turn", str(next(turns)), "--may-lose", str(may_lose)]
         for server in [lab.primary] + lab.replicas:
             command += ["--server", str(server.port)]
-        command += [str(proxy.port) for proxy in proxies]
+        command += ["--redis", str(lab.redis.port)] + [str(proxy.port) for proxy in proxies]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self.out, stderr=subprocess.STDOUT)
+
+    def told(self, what):
+        """What is being done to the lab, should a read be wrong."""
+        self.process.stdin.write(what.encode() + b"\n")
+        self.process.stdin.flush()
 
     def alive(self):
         assert self.process.poll() is None, self.text()
@@ -234,7 +239,9 @@ def run_faults(lab, proxies, names, reads, may_lose=0):
         for name in names:
             print("# %s" % name, flush=True)
             faults.serving(clients)
+            clients.told(name)
             getattr(faults, name)(clients)
+            clients.told("nothing any more")
             faults.serving(clients)
     finally:
         done = clients.finish()
