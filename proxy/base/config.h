@@ -121,6 +121,7 @@ struct config {
 	char *redis_user, *redis_password; /* from the URL, or NULL */
 	unsigned redis_db;
 	uint64_t redis_timeout_ms; /* a lookup that takes longer is a bypass */
+	uint64_t confirm_timeout_ms; /* an acknowledgement waits so long for its invalidation */
 	uint64_t memory_limit;     /* bytes, store = memory */
 	uint64_t max_entry;        /* bytes of one cached answer */
 	struct config_rule rules[CONFIG_RULES];

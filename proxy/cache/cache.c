@@ -19,7 +19,8 @@
 #include "cache/store.h"
 
 enum { PARK_US = 5000, POLL_US = 1000, ASK_ONCE = 16, COPY_KEPT = 65536,
-       RECOVERY_MS = 3500 /* more than the longest back-off and a handshake: redis_link.h */ };
+       RECOVERY_MS = 3500 /* more than the longest back-off and a handshake: redis_link.h */,
+       SERVE_MS = 250 };
 
 struct cache_shared {
 	pthread_mutex_t lock; /* members, slots' names, config, store, status */
@@ -30,6 +31,7 @@ struct cache_shared {
 	struct config *config; /* the newest that any worker has seen */
 	char *store;           /* what all workers use: NULL while they differ */
 	char status[160];
+	struct siphash_key secret; /* of shapes in the memory store */
 };
 
 struct cache {
@@ -61,10 +63,13 @@ static uint64_t clock_us(void)
 static struct cache_times times_of(const struct config *config)
 {
 	/* Twice the lag that a replica may have when it is chosen, plus what clocks and schedulers may add. */
+	uint64_t margin = 2 * config->max_replica_lag_ms + 1000;
 	return (struct cache_times){.lease = 3000,
-				    .margin = 2 * config->max_replica_lag_ms + 1000,
+				    .margin = margin,
 				    .pending = 60000,
-				    .recovery = config->store_redis ? RECOVERY_MS : 0};
+				    .serve = SERVE_MS,
+				    .recovery = margin > RECOVERY_MS ? margin : RECOVERY_MS,
+				    .confirm = config->confirm_timeout_ms};
 }
 
 /* --- Slots -------------------------------------------------------------------------------------------------------- */
@@ -123,6 +128,21 @@ static int slot_find(struct cache_shared *s, const struct config_rule *rule)
 	return (int)i;
 }
 
+/* Entries are made by any proxy that shares the store, and fences end by their maker's times: what all of them must
+ * have alike. */
+static uint64_t terms_of(const struct config *config, const struct config_rule *rule)
+{
+	static const struct siphash_key none;
+	char *identity = rule_text(config, rule, true);
+	char *text = xasprintf("%s %s %llu %llu %llu", identity, rule->expires, (unsigned long long)rule->ttl_ms,
+			       (unsigned long long)rule->negative_ttl_ms,
+			       (unsigned long long)config->max_replica_lag_ms);
+	uint64_t terms = siphash(&none, text, strlen(text));
+	free(identity);
+	free(text);
+	return terms;
+}
+
 static void slot_drop(struct cache_shared *s, unsigned slot)
 {
 	struct cache_times times = times_of(s->config);
@@ -167,6 +187,7 @@ struct cache_shared *cache_shared_new(struct config *config)
 	pthread_mutex_init(&s->lock, NULL);
 	s->memory = memory_new(config->memory_limit);
 	s->config = config_ref(config);
+	siphash_key_random(&s->secret);
 	snprintf(s->status, sizeof s->status, "%s", config->store_redis ? "redis down: not connected yet" : "memory");
 	return s;
 }
@@ -237,6 +258,7 @@ static struct cache_call *call_new(struct cache *c, struct cache_op *op)
 	call->next = NULL;
 	call->op = op;
 	call->left = 0;
+	call->after = call->owes = false;
 	call->woken = false;
 	op->priv = call;
 	return call;
@@ -401,10 +423,11 @@ static char *store_text(const struct config *config)
 {
 	if (!config->store_redis)
 		return xstrdup("memory");
-	return xasprintf("redis %s %u %s %s %llu %llu", config->redis.text, config->redis_db,
+	return xasprintf("redis %s %u %s %s %llu %llu %llu", config->redis.text, config->redis_db,
 			 config->redis_user ? config->redis_user : "",
 			 config->redis_password ? config->redis_password : "",
-			 (unsigned long long)config->redis_timeout_ms, (unsigned long long)config->max_replica_lag_ms);
+			 (unsigned long long)config->redis_timeout_ms, (unsigned long long)config->confirm_timeout_ms,
+			 (unsigned long long)config->max_replica_lag_ms);
 }
 
 static void store_free(char *store)
@@ -422,6 +445,7 @@ static void map_rules(struct cache *c)
 		if (c->slot_of[i] < 0)
 			continue;
 		c->rule_of[c->slot_of[i]] = i;
+		c->shared->slots[c->slot_of[i]].terms = terms_of(c->config, &c->config->rules[i]);
 		c->slots_of[i] |= UINT64_C(1) << c->slot_of[i];
 	}
 }
@@ -466,20 +490,45 @@ struct cache *cache_new(struct cache_shared *shared, struct event_base *base, st
 	return c;
 }
 
+static bool deserts(const struct config *old, const struct config *now)
+{
+	return !now->store_redis || strcmp(old->redis.text, now->redis.text) != 0 || old->redis_db != now->redis_db;
+}
+
+/* With the lock held, after a reload: what was cached on other terms, or is no more. */
+static void withdraw(struct cache *c, const struct config *old, const unsigned *rule_of)
+{
+	for (unsigned i = 0; i < c->shared->nslots; i++) {
+		unsigned was = rule_of[i], is = c->rule_of[i];
+		if (was == CONFIG_RULES || (is != CONFIG_RULES && terms_of(old, &old->rules[was]) ==
+									  terms_of(c->config, &c->config->rules[is])))
+			continue;
+		if (is != CONFIG_RULES)
+			slot_drop(c->shared, i);
+		if (c->redis)
+			redis_withdraw(c->redis, i);
+	}
+}
+
 void cache_reload(struct cache *c, struct config *config)
 {
 	struct config *old = c->config;
 	char *store = store_text(config);
 	bool moved = strcmp(store, c->store) != 0;
+	unsigned rule_of[CACHE_SLOTS];
 	if (moved && c->redis) { /* while the slots are still the old ones: what it owes goes to them */
+		if (deserts(old, config))
+			redis_desert(c->redis);
 		redis_free(c->redis);
 		c->redis = NULL;
 	}
+	memcpy(rule_of, c->rule_of, sizeof rule_of);
 	pthread_mutex_lock(&c->shared->lock);
 	store_free(c->store);
 	c->store = store;
 	configure(c, config);
 	settle(c->shared, true);
+	withdraw(c, old, rule_of);
 	pthread_mutex_unlock(&c->shared->lock);
 	if (moved)
 		open_store(c);
@@ -526,6 +575,11 @@ void cache_end_turn(struct cache *c)
 static int slot_of(const struct cache *c, const struct cache_key *key)
 {
 	return key->rule < CONFIG_RULES ? c->slot_of[key->rule] : -1;
+}
+
+const struct siphash_key *cache_secret(const struct cache *c)
+{
+	return c->redis ? redis_secret(c->redis) : &c->shared->secret;
 }
 
 void cache_prepare(struct cache *c, const struct cache_key *key)
@@ -616,7 +670,7 @@ static void invalidate_memory(struct cache *c, const struct cache_change *change
 		unsigned slot = (unsigned)__builtin_ctzll(left);
 		if (change->whole)
 			memory_drop_all(m, now_ms, slot, phase, gtid, &c->times);
-		for (unsigned i = 0; !change->whole && i < change->nkeys; i++)
+		for (unsigned i = 0; i < change->nkeys; i++)
 			memory_drop(m, now_ms, slot, &change->keys[i], phase, gtid, &c->times);
 	}
 }

@@ -11,12 +11,13 @@
 #include <stdint.h>
 
 #include "base/config.h"
+#include "base/siphash.h"
 #include "base/stats.h"
 #include "cluster/catalog.h"
 #include "mysql/gtid.h"
 #include "sql/classify.h"
 
-enum { CACHE_KEY_MAX = 255, CACHE_SHAPE = 16 };
+enum { CACHE_KEY_MAX = 255, CACHE_SHAPE = SIPHASH_128 };
 
 struct cache_key {
 	uint8_t rule;                /* index in config rules */
@@ -45,7 +46,7 @@ enum cache_match cache_rule_match(const struct config *config, const struct cata
  * Called for each rule whose table the statement writes. */
 struct cache_change {
 	uint8_t rule;
-	bool whole;                  /* every row: an epoch change */
+	bool whole;                  /* every row: an epoch change; keys[] may have rows that were fenced by name */
 	uint16_t nkeys;
 	struct cache_row { uint8_t len, bytes[CACHE_KEY_MAX]; } keys[8]; /* more than fit: whole */
 };
@@ -98,6 +99,10 @@ struct cache_op {
 	void *priv;           /* the cache's own, NULL when not under way */
 };
 
+/* Under what secret shapes are made: the memory store's own, or the one that all proxies on one Redis share. NULL while
+ * it is not known: nothing can be looked up. Valid until the worker's next turn; entries of another secret are simply
+ * not found. */
+const struct siphash_key *cache_secret(const struct cache *c);
 /* Once the row of a key is known, and its shape not yet: a look-up will follow. */
 void cache_prepare(struct cache *c, const struct cache_key *key);
 /* Looks the key up; parks the caller briefly behind another filler of the same key and shape (no stampede). now_us is

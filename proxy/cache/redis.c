@@ -17,10 +17,10 @@
 #include "cache/redis_link.h"
 
 /* Never the same in two links: leases and epochs of all proxies are told apart by it. */
-static uint64_t unique(struct redis *r)
+uint64_t redis_unique(struct redis *r)
 {
 	uint64_t x = r->identity + ++r->counter * UINT64_C(0x9e3779b97f4a7c15);
-	return x ? x : unique(r);
+	return x ? x : redis_unique(r);
 }
 
 /* --- Commands: RESP by hand, for the few that run for each statement ---------------------------------------------- */
@@ -57,7 +57,7 @@ static void put_table_key(struct buf *b, const struct cache_slot *slot, char suf
 	buf_put(b, "\r\n", 2);
 }
 
-static void put_script(struct redis *r, enum script script, unsigned keys, unsigned args)
+void redis_put_script(struct redis *r, enum script script, unsigned keys, unsigned args)
 {
 	resp_count(&r->out, '*', 3 + keys + args);
 	resp_word(&r->out, "EVALSHA");
@@ -65,14 +65,20 @@ static void put_script(struct redis *r, enum script script, unsigned keys, unsig
 	resp_number(&r->out, keys);
 }
 
-static void put_epoch(struct redis *r)
+enum { OPEN_ARGS = 4 /* of the scripts' open() */, WITHDRAW_MS = 2000 };
+
+static void put_open(struct redis *r, unsigned slot)
 {
-	uint8_t text[EPOCH + RUN_ID];
-	uint64_t n = unique(r);
-	memcpy(text, &r->identity, 8);
-	memcpy(text + 8, &n, 8);
-	memcpy(text + EPOCH, r->run_id, RUN_ID);
-	resp_bulk(&r->out, text, sizeof text);
+	uint8_t epoch[EPOCH];
+	char tag[TAG];
+	uint64_t n = redis_unique(r);
+	memcpy(epoch, &r->identity, 8);
+	memcpy(epoch + 8, &n, 8);
+	resp_bulk(&r->out, epoch, sizeof epoch);
+	redis_tag(r, slot, tag);
+	resp_bulk(&r->out, tag, TAG);
+	resp_number(&r->out, r->times.margin);
+	resp_number(&r->out, r->times.recovery);
 }
 
 /* --- Paying what is owed ------------------------------------------------------------------------------------------ */
@@ -83,15 +89,15 @@ static void settle(struct redis *r, unsigned i)
 	uint64_t owed = slot->owed;
 	if (r->state != LINK_READY || owed == slot->paid || r->settling[i])
 		return;
-	put_script(r, WHOLE, 2, 7);
+	redis_put_script(r, WHOLE, 2, 6 + OPEN_ARGS);
 	put_table_key(&r->out, slot, 'e');
 	put_table_key(&r->out, slot, 'F');
 	resp_word(&r->out, "A");
 	for (unsigned arg = 0; arg < 4; arg++) /* no writer, no GTID: the primary only for the margin */
 		resp_word(&r->out, "");
 	resp_number(&r->out, r->times.margin);
-	put_epoch(r);
-	link_expect(r, ITEM_SETTLE, i, NULL)->owed = owed;
+	put_open(r, i);
+	link_expect(r, ITEM_SETTLE, i, NULL)->note = owed;
 	r->settling[i] = true;
 }
 
@@ -106,11 +112,12 @@ static void settled(struct redis *r, const struct item *item, bool ok)
 	struct cache_slot *slot = &r->slots[item->slot];
 	r->settling[item->slot] = false;
 	if (!ok)
-		return; /* the tick tries again */
+		return; /* the pulse tries again */
 	uint64_t paid = slot->paid;
-	while (paid < item->owed && !atomic_compare_exchange_weak(&slot->paid, &paid, item->owed))
+	while (paid < item->note && !atomic_compare_exchange_weak(&slot->paid, &paid, item->note))
 		;
 	settle(r, item->slot);
+	release_waiting(r, false);
 }
 
 /* --- Replies ------------------------------------------------------------------------------------------------------ */
@@ -155,7 +162,7 @@ static void got_info(struct redis *r, const redisReply *reply)
 	r->run_id[RUN_ID] = 0;
 	bool evicts = strcmp(limit, "0") != 0 && strcmp(policy, "noeviction") != 0;
 	if (evicts || r->may_evict)
-		r->doubt_until = link_now_us() + (r->times.pending + r->times.margin) * 1000;
+		r->doubt_until = r->seen_evicting = link_now_us() + (r->times.pending + r->times.margin) * 1000;
 	r->may_evict = evicts;
 }
 
@@ -173,8 +180,10 @@ static void got_script(struct redis *r, const struct item *item, const redisRepl
 
 static void got_epoch(struct redis *r, const struct item *item, const redisReply *reply)
 {
-	r->has_epoch[item->slot] = reply->type == REDIS_REPLY_STRING && reply->len == EPOCH + RUN_ID &&
-				   memcmp(reply->str + EPOCH, r->run_id, RUN_ID) == 0;
+	char tag[TAG];
+	redis_tag(r, item->slot, tag);
+	r->has_epoch[item->slot] = reply->type == REDIS_REPLY_STRING && reply->len == EPOCH + TAG &&
+				   memcmp(reply->str + EPOCH, tag, TAG) == 0;
 	if (r->has_epoch[item->slot])
 		memcpy(r->epoch[item->slot], reply->str, EPOCH);
 }
@@ -190,7 +199,7 @@ static void got_entry(struct redis *r, const struct item *item, const redisReply
 	struct cache_call *call = item->call;
 	if (!call)
 		return;
-	if (!slot_serves(&r->slots[item->slot]))
+	if (!redis_serves(r, item->slot))
 		answer_off(r, call);
 	else if (reply->type == REDIS_REPLY_STRING && reply->len >= EPOCH && r->has_epoch[item->slot] &&
 		 memcmp(reply->str, r->epoch[item->slot], EPOCH) == 0)
@@ -215,7 +224,7 @@ static void got_look(struct redis *r, const struct item *item, const redisReply 
 	uint64_t kind = array ? reply_number(reply->element[0]) : 0;
 	if (!call) /* a lease that nobody waits for any more ends by itself */
 		return;
-	if (!slot_serves(&r->slots[item->slot]) || kind < 1 || kind > 4) {
+	if (!redis_serves(r, item->slot) || kind < 1 || kind > 4) {
 		answer_off(r, call);
 	} else if (kind == 1) {
 		const redisReply *value = reply->element[1];
@@ -241,25 +250,28 @@ static void got_invalidation(struct redis *r, const struct item *item, const red
 	struct cache_slot *slot = &r->slots[item->slot];
 	if (reply->type == REDIS_REPLY_ERROR) {
 		slot->owed++;
-		settle(r, item->slot);
+		if (item->call)
+			item->call->owes = true;
+		if (r->out_since == 0) /* the pulse finds out how long it goes on */
+			beat_failed(r, link_now_us());
 	}
 	slot->unconfirmed -= item->late;
 	if (link_take_off(item->call))
-		r->hooks.invalidated(r->hooks.arg, item->call);
+		redis_invalidated(r, item->call);
 }
 
 /* Errors after which this connection is of no use. */
 static void look_at_error(struct redis *r, const struct item *item, const redisReply *reply)
 {
-	static const char *const fatal[] = {"NOSCRIPT", "READONLY", "LOADING",	 "NOAUTH",
-					    "NOPERM",	"MISCONF",  "MASTERDOWN"};
-	static const char *const why[] = {"its scripts were flushed", "it became a replica", "it is loading its data",
-					  "it wants a password", "the account lacks a permission",
-					  "it refuses writes (MISCONF)", "it became a replica"};
+	static const struct {
+		const char *code, *why;
+	} fatal[] = {{"NOSCRIPT", "its scripts were flushed"},   {"READONLY", "it became a replica"},
+		     {"LOADING", "it is loading its data"},	 {"NOAUTH", "it wants a password"},
+		     {"NOPERM", "the account lacks a permission"}, {"MASTERDOWN", "it became a replica"}};
 	r->hooks.error(r->hooks.arg, STAT_ERR_STORE);
 	for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++)
-		if (strncmp(reply->str, fatal[i], strlen(fatal[i])) == 0)
-			r->doomed = why[i];
+		if (strncmp(reply->str, fatal[i].code, strlen(fatal[i].code)) == 0)
+			r->doomed = fatal[i].why;
 	if (!r->doomed && (item->kind == ITEM_OK || item->kind == ITEM_SCRIPT || item->kind == ITEM_INFO))
 		r->doomed = "it refuses the handshake (user, password, database?)";
 	log_debug("redis %s: %s", r->addr.text, reply->str);
@@ -299,6 +311,9 @@ void redis_reply(struct redis *r, const struct item *item, const redisReply *rep
 	case ITEM_INVALIDATE:
 		got_invalidation(r, item, reply);
 		break;
+	case ITEM_BEAT:
+		beat_answered(r, item, reply);
+		break;
 	case ITEM_SETTLE:
 		settled(r, item, reply->type == REDIS_REPLY_INTEGER);
 		break;
@@ -307,14 +322,21 @@ void redis_reply(struct redis *r, const struct item *item, const redisReply *rep
 
 /* --- The store's operations --------------------------------------------------------------------------------------- */
 
+static bool may_ask(const struct redis *r, unsigned slot)
+{
+	return r->state == LINK_READY && !r->slow && r->steady && r->marked >> slot & 1 && slot_serves(&r->slots[slot]);
+}
+
 void redis_lookup(struct redis *r, struct cache_call *call)
 {
 	struct cache_slot *slot = &r->slots[call->slot];
-	if (r->state != LINK_READY || r->slow || !slot_serves(slot)) {
+	if (!may_ask(r, call->slot)) {
 		settle(r, call->slot);
 		answer_off(r, call);
 		return;
 	}
+	if (link_now_us() - r->beaten > BEAT_US)
+		redis_beat(r); /* this look-up's answer comes behind its */
 	if (r->asked[call->slot] != r->batch) {
 		r->asked[call->slot] = r->batch;
 		resp_count(&r->out, '*', 2);
@@ -334,7 +356,7 @@ void redis_lookup(struct redis *r, struct cache_call *call)
 static void put_look(struct redis *r, unsigned index, const struct cache_key *key, uint64_t lease)
 {
 	struct cache_slot *slot = &r->slots[index];
-	put_script(r, LOOK, 4, 8);
+	redis_put_script(r, LOOK, 4, 4 + OPEN_ARGS);
 	put_row_key(&r->out, slot, key->row, key->len, "");
 	put_row_key(&r->out, slot, key->row, key->len, "f");
 	put_table_key(&r->out, slot, 'e');
@@ -342,42 +364,31 @@ static void put_look(struct redis *r, unsigned index, const struct cache_key *ke
 	resp_bulk(&r->out, key->shape, CACHE_SHAPE);
 	put_token(&r->out, lease);
 	resp_number(&r->out, r->times.lease);
-	resp_bulk(&r->out, r->run_id, RUN_ID);
-	uint64_t n = unique(r);
-	uint8_t epoch[EPOCH];
-	memcpy(epoch, &r->identity, 8);
-	memcpy(epoch + 8, &n, 8);
-	resp_bulk(&r->out, epoch, EPOCH);
-	resp_number(&r->out, r->times.margin);
 	resp_number(&r->out, CACHE_FORMS);
-	resp_number(&r->out, r->times.recovery);
+	put_open(r, index);
 }
 
 void redis_look_again(struct redis *r, struct cache_call *call)
 {
-	if (r->state != LINK_READY || r->slow || !slot_serves(&r->slots[call->slot])) {
+	if (!may_ask(r, call->slot)) {
 		answer_off(r, call);
 		return;
 	}
-	call->answer.lease = unique(r);
+	call->answer.lease = redis_unique(r);
 	put_look(r, call->slot, &call->key, call->answer.lease);
 	link_expect(r, ITEM_LOOK, call->slot, call);
 }
 
-/* Looks a key up that no row has (it is empty), so that a table's epoch, and the wait after it was made, begin when the
- * proxy meets a Redis, not with the first lookup. */
-void redis_open_all(struct redis *r)
+/* Looks a key up that no row has (it is empty), so that a table's epoch, and the wait after it was made, begin when its
+ * mark is known, not with the first lookup. */
+void redis_open(struct redis *r, unsigned slot)
 {
 	static const struct cache_key none;
 
 	if (r->times.recovery == 0)
 		return;
-	for (unsigned i = 0; i < CACHE_SLOTS; i++) {
-		if (r->slots[i].table == NULL || !slot_serves(&r->slots[i]))
-			continue;
-		put_look(r, i, &none, unique(r));
-		link_expect(r, ITEM_LOOK, i, NULL);
-	}
+	put_look(r, slot, &none, redis_unique(r));
+	link_expect(r, ITEM_LOOK, slot, NULL);
 }
 
 void redis_fill(struct redis *r, unsigned slot, const struct cache_key *key, uint64_t lease, const void *data,
@@ -387,12 +398,14 @@ void redis_fill(struct redis *r, unsigned slot, const struct cache_key *key, uin
 		r->hooks.filled(r->hooks.arg, slot, false);
 		return;
 	}
-	put_script(r, FILL, 2, 6);
+	char tag[TAG];
+	redis_put_script(r, FILL, 2, 6);
 	put_row_key(&r->out, &r->slots[slot], key->row, key->len, "");
 	put_table_key(&r->out, &r->slots[slot], 'e');
 	resp_bulk(&r->out, key->shape, CACHE_SHAPE);
 	put_token(&r->out, lease);
-	resp_bulk(&r->out, r->run_id, RUN_ID);
+	redis_tag(r, slot, tag);
+	resp_bulk(&r->out, tag, TAG);
 	resp_number(&r->out, ttl_ms);
 	resp_bulk(&r->out, data, len);
 	resp_number(&r->out, r->times.lease);
@@ -403,7 +416,7 @@ void redis_abandon(struct redis *r, unsigned slot, const struct cache_key *key, 
 {
 	if (r->state != LINK_READY || r->slow)
 		return; /* the lease ends by itself */
-	put_script(r, ABANDON, 1, 2);
+	redis_put_script(r, ABANDON, 1, 2);
 	put_row_key(&r->out, &r->slots[slot], key->row, key->len, "");
 	resp_bulk(&r->out, key->shape, CACHE_SHAPE);
 	put_token(&r->out, lease);
@@ -423,16 +436,16 @@ static void put_write(struct redis *r, enum cache_phase phase, struct gtid gtid)
 	resp_number(&r->out, phase == CACHE_BEFORE ? r->times.pending : r->times.margin);
 }
 
-/* While Redis is slow an invalidation is still written, but nobody waits for it; nor where an older reply is late: a
- * write that has waited for its first invalidation in vain would wait as long again for its second. */
+/* While Redis is slow an invalidation is still written, but no BEFORE waits for it; nor where an older reply is late.
+ * An AFTER waits for as long as others may be served. */
 static void expect_invalidation(struct redis *r, unsigned slot, struct cache_call *call)
 {
-	bool late = r->slow || link_overdue(r);
+	bool late = r->slow || link_overdue(r), waits = call->after ? !r->outage : !late;
 	struct item *item = link_expect(r, ITEM_INVALIDATE, slot, NULL);
 	item->late = late;
-	if (item->late) {
+	if (late)
 		r->slots[slot].unconfirmed++;
-	} else {
+	if (waits) {
 		item->call = call;
 		call->left++;
 	}
@@ -444,11 +457,12 @@ static void invalidate_slot(struct redis *r, unsigned i, struct cache_call *call
 	struct cache_slot *slot = &r->slots[i];
 	if (r->state != LINK_READY) {
 		slot->owed++;
+		call->owes = true;
 		return;
 	}
-	for (unsigned k = 0; !change->whole && k < change->nkeys; k++) {
+	for (unsigned k = 0; k < change->nkeys; k++) {
 		const struct cache_row *row = &change->keys[k];
-		put_script(r, DROP, 2, 6);
+		redis_put_script(r, DROP, 2, 6);
 		put_row_key(&r->out, slot, row->bytes, row->len, "");
 		put_row_key(&r->out, slot, row->bytes, row->len, "f");
 		put_write(r, phase, gtid);
@@ -456,21 +470,41 @@ static void invalidate_slot(struct redis *r, unsigned i, struct cache_call *call
 	}
 	if (!change->whole)
 		return;
-	put_script(r, WHOLE, 2, 7);
+	redis_put_script(r, WHOLE, 2, 6 + OPEN_ARGS);
 	put_table_key(&r->out, slot, 'e');
 	put_table_key(&r->out, slot, 'F');
 	put_write(r, phase, gtid);
-	put_epoch(r);
+	put_open(r, i);
 	expect_invalidation(r, i, call);
+}
+
+/* As by a writer under way, until everybody has heard by a beat that the table has no mark any more. */
+void redis_withdraw(struct redis *r, unsigned i)
+{
+	if (r->state != LINK_READY)
+		return;
+	redis_put_script(r, WHOLE, 2, 6 + OPEN_ARGS);
+	put_table_key(&r->out, &r->slots[i], 'e');
+	put_table_key(&r->out, &r->slots[i], 'F');
+	resp_word(&r->out, "B");
+	resp_word(&r->out, "w");
+	for (unsigned arg = 0; arg < 3; arg++)
+		resp_word(&r->out, "");
+	resp_number(&r->out, WITHDRAW_MS);
+	put_open(r, i);
+	link_expect(r, ITEM_ABANDON, 0, NULL);
+	redis_beat(r);
 }
 
 void redis_invalidate(struct redis *r, struct cache_call *call, const struct cache_change *changes, unsigned n,
 		      const uint64_t *slots_of, enum cache_phase phase, struct gtid gtid)
 {
 	call->left = 1; /* until all are queued */
+	call->after = phase == CACHE_AFTER;
+	call->owes = false;
 	for (unsigned i = 0; i < n; i++)
 		for (uint64_t left = slots_of[changes[i].rule]; left; left &= left - 1)
 			invalidate_slot(r, (unsigned)__builtin_ctzll(left), call, &changes[i], phase, gtid);
 	if (link_take_off(call))
-		r->hooks.invalidated(r->hooks.arg, call);
+		redis_invalidated(r, call);
 }

@@ -25,7 +25,7 @@
 #include "cache/redis_scripts.h"
 
 static const char *const script_text[SCRIPTS] = {
-	SCRIPT_LOOK, SCRIPT_FILL, SCRIPT_ABANDON, SCRIPT_DROP, SCRIPT_WHOLE
+	SCRIPT_LOOK, SCRIPT_FILL, SCRIPT_ABANDON, SCRIPT_DROP, SCRIPT_WHOLE, SCRIPT_BEAT
 };
 
 uint64_t link_now_us(void)
@@ -35,7 +35,7 @@ uint64_t link_now_us(void)
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
-static void arm(struct event *ev, uint64_t us)
+void link_arm(struct event *ev, uint64_t us)
 {
 	event_add(ev, &(struct timeval){(time_t)(us / 1000000), (suseconds_t)(us % 1000000)});
 }
@@ -153,7 +153,11 @@ static void give_up(struct item *item, struct cache_call **lookups, struct cache
 	if (call && is_lookup(item)) {
 		call->next = *lookups;
 		*lookups = call;
-	} else if (link_take_off(call)) {
+		return;
+	}
+	if (call)
+		call->owes = true;
+	if (link_take_off(call)) {
 		call->next = *invalidations;
 		*invalidations = call;
 	}
@@ -164,7 +168,7 @@ static void answer_given_up(struct redis *r, struct cache_call *lookups, struct 
 	struct cache_call *next;
 	for (; invalidations; invalidations = next) {
 		next = invalidations->next;
-		r->hooks.invalidated(r->hooks.arg, invalidations);
+		redis_invalidated(r, invalidations);
 	}
 	for (; lookups; lookups = next) {
 		next = lookups->next;
@@ -174,7 +178,7 @@ static void answer_given_up(struct redis *r, struct cache_call *lookups, struct 
 
 /* --- Connection --------------------------------------------------------------------------------------------------- */
 
-static void say_status(struct redis *r, const char *why)
+void link_say(struct redis *r, const char *why)
 {
 	char text[160];
 	snprintf(text, sizeof text, why ? "redis down: %s" : "redis ok", why);
@@ -184,7 +188,7 @@ static void say_status(struct redis *r, const char *why)
 static void later(struct redis *r)
 {
 	r->backoff = r->backoff * 2 > BACKOFF_MAX_US ? BACKOFF_MAX_US : r->backoff * 2;
-	arm(r->retry, r->backoff);
+	link_arm(r->retry, r->backoff);
 }
 
 static void link_close(struct redis *r)
@@ -193,7 +197,6 @@ static void link_close(struct redis *r)
 	event_del(r->writable);
 	disarm_deadline(r);
 	event_del(r->retry);
-	event_del(r->tick);
 	if (r->fd >= 0)
 		close(r->fd);
 	r->fd = -1;
@@ -202,6 +205,8 @@ static void link_close(struct redis *r)
 	r->reader = NULL;
 	r->state = LINK_DOWN;
 	r->doomed = NULL;
+	r->has_secret = r->steady = false;
+	r->marked = 0;
 	r->slow = r->pinging = false;
 	buf_fini(&r->out);
 	r->out = (struct buf){0};
@@ -228,12 +233,27 @@ static void link_drop(struct redis *r)
 
 static void link_lost(struct redis *r, const char *why)
 {
+	uint64_t tried = r->state == LINK_READY ? 0 : r->opened;
 	if (r->state == LINK_READY)
 		log_warn("redis %s: %s", r->addr.text, why);
-	say_status(r, why);
+	link_say(r, why);
 	r->hooks.error(r->hooks.arg, STAT_ERR_STORE);
 	link_drop(r);
+	beat_failed(r, tried);
 	later(r);
+}
+
+/* Nothing was heard for so long that nobody else has; unless it is only that this process slept. */
+static bool lost_in_silence(struct redis *r)
+{
+	char byte;
+
+	if (r->head == r->tail || link_now_us() < item_at(r, r->head)->deadline + r->times.confirm * 1000 ||
+	    recv(r->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+		return false;
+	r->outage = true;
+	link_lost(r, "no answer");
+	return true;
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg);
@@ -283,7 +303,8 @@ static void link_open(struct redis *r)
 	event_assign(r->readable, r->base, r->fd, EV_READ | EV_PERSIST, event_get_callback(r->readable), r);
 	event_assign(r->writable, r->base, r->fd, EV_WRITE, on_writable, r);
 	r->state = LINK_CONNECTING;
-	arm(r->retry, HELLO_US);
+	r->opened = link_now_us();
+	link_arm(r->retry, HELLO_US);
 	if (connect(r->fd, (struct sockaddr *)&r->addr.sa, r->addr.len) == 0)
 		hello(r);
 	else if (errno == EINPROGRESS)
@@ -348,12 +369,10 @@ void link_ready(struct redis *r)
 	r->backoff = BACKOFF_MIN_US;
 	event_del(r->retry);
 	disarm_deadline(r); /* it stood for the handshake's */
-	arm(r->tick, TICK_US);
+	r->informed = link_now_us();
 	log_info("redis %s: connected%s", r->addr.text,
 		 r->may_evict ? "; it may evict fences, so what is not cached is read on the primary" : "");
-	say_status(r, NULL);
-	redis_settle_all(r);
-	redis_open_all(r);
+	redis_beat(r); /* what is owed is paid when it was answered: then the tables' marks are known */
 }
 
 /* --- Deadlines and the breaker ------------------------------------------------------------------------------------ */
@@ -382,8 +401,8 @@ static void judge_silence(struct redis *r, uint64_t now)
 	r->slow = true;
 	r->backoff = BACKOFF_MIN_US;
 	r->hooks.error(r->hooks.arg, STAT_ERR_STORE_TIMEOUT);
-	say_status(r, "it is slow");
-	arm(r->retry, r->backoff);
+	link_say(r, "it is slow");
+	link_arm(r->retry, r->backoff);
 }
 
 /* Everything that is due goes on without Redis. */
@@ -410,7 +429,8 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 		item->late = true;
 		if (item->kind == ITEM_INVALIDATE)
 			r->slots[item->slot].unconfirmed++;
-		give_up(item, &lookups, &invalidations);
+		if (!item->call || !item->call->after)
+			give_up(item, &lookups, &invalidations);
 	}
 	judge_silence(r, now);
 	answer_given_up(r, lookups, invalidations);
@@ -431,10 +451,8 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
 		link_lost(r, "no answer to the handshake");
 		return;
 	}
-	if (r->head < r->tail && link_now_us() > item_at(r, r->head)->deadline + DEAD_US) {
-		link_lost(r, "no answer");
+	if (lost_in_silence(r))
 		return;
-	}
 	if (!r->pinging)
 		send_ping(r);
 	later(r);
@@ -449,22 +467,34 @@ void link_ping_answered(struct redis *r, bool late)
 	r->slow = false;
 	r->backoff = BACKOFF_MIN_US;
 	event_del(r->retry);
-	say_status(r, NULL);
+	if (r->out_since == 0)
+		link_say(r, NULL);
 }
 
-/* Each second: what Redis is now, and what other threads found owed. */
-static void on_tick(evutil_socket_t fd, short what, void *arg)
+static void ask_info(struct redis *r)
+{
+	r->informed = link_now_us();
+	resp_count(&r->out, '*', 1);
+	resp_word(&r->out, "INFO");
+	link_expect(r, ITEM_INFO, 0, NULL);
+}
+
+/* Whether Redis takes writes, what other threads found owed, and each second what Redis is now. */
+static void on_pulse(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
 	struct redis *r = arg;
-	arm(r->tick, TICK_US);
-	if (r->state != LINK_READY || r->slow)
+	link_arm(r->pulse, r->out_since ? RETRY_US : BEAT_US);
+	release_waiting(r, false);
+	if (r->state != LINK_READY || lost_in_silence(r))
 		return;
-	resp_count(&r->out, '*', 1);
-	resp_word(&r->out, "INFO");
-	link_expect(r, ITEM_INFO, 0, NULL);
-	redis_settle_all(r);
+	if (!r->slow) {
+		redis_beat(r);
+		redis_settle_all(r);
+		if (link_now_us() - r->informed >= TICK_US)
+			ask_info(r);
+	}
 	redis_flush(r);
 }
 
@@ -521,6 +551,7 @@ struct redis *redis_new(struct event_base *base, const struct config *config, co
 	r->user = config->redis_user ? xstrdup(config->redis_user) : NULL;
 	if (config->redis_password != NULL)
 		r->password = secret_strndup(config->redis_password, strlen(config->redis_password));
+	r->service = xstrdup(config->service);
 	r->db = config->redis_db;
 	r->timeout = config->redis_timeout_ms * 1000;
 	r->times = *times;
@@ -542,22 +573,28 @@ struct redis *redis_new(struct event_base *base, const struct config *config, co
 	r->deadline = event_new(base, r->deadline_fd, EV_READ | EV_PERSIST, on_deadline, r);
 	event_add(r->deadline, NULL);
 	r->retry = evtimer_new(base, on_retry, r);
-	r->tick = evtimer_new(base, on_tick, r);
+	r->pulse = evtimer_new(base, on_pulse, r);
+	r->out_since = link_now_us(); /* also for what this process owes from before it was started */
+	link_arm(r->pulse, RETRY_US);
 	link_open(r);
 	return r;
 }
 
 void redis_free(struct redis *r)
 {
+	redis_leave(r);
 	link_drop(r);
+	release_waiting(r, true);
 	event_free(r->readable);
 	event_free(r->writable);
 	event_free(r->deadline);
 	close(r->deadline_fd);
 	event_free(r->retry);
-	event_free(r->tick);
+	event_free(r->pulse);
 	free(r->item);
 	free(r->user);
+	free(r->service);
+	explicit_bzero(&r->secret, sizeof r->secret);
 	secret_free(r->password);
 	free(r);
 }

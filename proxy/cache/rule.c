@@ -232,6 +232,8 @@ unsigned cache_rule_changes(const struct config *config, const struct catalog *c
 		change->rule = (uint8_t)i;
 		change->nkeys = 0;
 		change->whole = all || !named_rows(known_rule(config, catalog, i), stmt, text_mode, params, change);
+		if (change->whole)
+			change->nkeys = 0;
 	}
 	return n;
 }

@@ -18,7 +18,10 @@ struct cache_times { /* milliseconds */
 	uint64_t lease;   /* a holder that does not fill by then has lost it */
 	uint64_t margin;  /* life of a fence after the write; a replica that may be read later has applied it */
 	uint64_t pending; /* life of a fence whose writer never came back */
-	uint64_t recovery; /* after a Redis was found without a table's epoch nobody fills for so long */
+	uint64_t serve;    /* after a beat was sent that Redis confirmed; longer than BEAT_US */
+	uint64_t recovery; /* after a Redis took no writes, or was found without a table's epoch, nobody fills for so
+			    * long */
+	uint64_t confirm;  /* an acknowledgement waits so long for a Redis that is silent */
 };
 
 enum store_found {
@@ -68,6 +71,7 @@ void memory_usage(struct memory *m, unsigned slot, uint64_t *entries, uint64_t *
 struct cache_slot {
 	char *table;        /* "db.table", escaped: part of every Redis key */
 	char *identity;     /* table and key column */
+	_Atomic uint64_t terms; /* digest of all that proxies which share a store must have alike to share the table */
 	atomic_bool usable; /* every worker invalidates this slot in the same store */
 	/* Invalidations that Redis did not get: while owed != paid no worker serves or fills. A worker that drops the
 	 * whole table in Redis raises paid to the owed that it read before. */
@@ -86,9 +90,12 @@ struct cache_call { /* one operation under way; the front's again when its hook 
 	struct cache_call *next; /* parked calls, or the free list */
 	struct cache_op *op;     /* NULL once it was cancelled */
 	unsigned left;           /* an invalidation's commands that are not confirmed */
+	bool after;              /* it is a CACHE_AFTER */
+	bool owes;               /* one of its commands was refused or lost */
 	unsigned slot;
 	bool woken;              /* parked, and there may be an entry by now */
-	uint64_t until_us;       /* it waits behind another holder until then, and goes with `answer` */
+	uint64_t until_us;       /* it waits until then: behind another holder, and goes with `answer`; or for a
+				  * confirmation */
 	struct cache_answer answer;
 	struct cache_key key;
 };
@@ -97,7 +104,8 @@ struct redis_hooks { /* called on the worker's thread */
 	void *arg;
 	/* The answer to a lookup; its data is valid during the call. */
 	void (*found)(void *arg, struct cache_call *call, enum store_found found, const struct cache_answer *answer);
-	/* An invalidation was confirmed, or is owed or late: slot_serves() is false from before this call then. */
+	/* An invalidation was confirmed; or is owed or late, and slot_serves() is false from before this call: a
+	 * CACHE_AFTER then only when no other proxy is served from this Redis. */
 	void (*invalidated)(void *arg, struct cache_call *call);
 	void (*filled)(void *arg, unsigned slot, bool stored);
 	void (*error)(void *arg, enum stat_error kind);
@@ -107,7 +115,13 @@ struct redis_hooks { /* called on the worker's thread */
 struct redis;
 struct redis *redis_new(struct event_base *base, const struct config *config, const struct cache_times *times,
 			struct cache_slot *slots, const struct redis_hooks *hooks);
-void redis_free(struct redis *r); /* lookups under way are answered STORE_OFF, invalidations are owed */
+const struct siphash_key *redis_secret(const struct redis *r); /* NULL: not known */
+/* Lookups under way are answered STORE_OFF, invalidations are owed. */
+void redis_free(struct redis *r);
+/* Before it: this process goes on without this Redis. Whoever still is there caches nothing for a minute. */
+void redis_desert(struct redis *r);
+/* This process caches the slot no more, or on other terms: nobody does, at once and until all agree again. */
+void redis_withdraw(struct redis *r, unsigned slot);
 void redis_lookup(struct redis *r, struct cache_call *call);
 void redis_look_again(struct redis *r, struct cache_call *call); /* after STORE_BUSY */
 void redis_fill(struct redis *r, unsigned slot, const struct cache_key *key, uint64_t lease, const void *data,

@@ -26,7 +26,8 @@ struct state {
 	char *schema; /* NULL: none */
 	struct state_var *vars;
 	unsigned n;
-	uint64_t hash; /* of all of it, in any order: equal states have equal hashes */
+	uint64_t hash; /* of all of it, in any order, under this process' secret: equal states have equal hashes, and
+			* nobody can make two different ones that have */
 };
 
 void state_clear(struct state *s);

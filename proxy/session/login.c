@@ -170,6 +170,7 @@ static void accept_login(struct session *s, struct slice user, const uint8_t *st
 		s->former->identity = old;
 	s->rights.serial = 0;
 	s->sandboxed = expired;
+	s->context.made = false;
 	event_del(&s->deadline);
 	track_reset(s);
 	idle_logged_in(s);

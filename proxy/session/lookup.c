@@ -8,38 +8,56 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "base/mem.h"
 
 enum { LOOKUP_MAX = 65536 /* bytes of a command that is looked up: longer ones name no row in a way that pays */ };
 
+/* lookup_try() has asked rights_of(). */
+static const struct shape_context *context(struct session *s, const struct siphash_key *secret)
+{
+	struct shape_context *x = &s->context;
+	struct buf *b = &s->pw->out;
+	uint32_t caps = s->caps & (identity_caps(~0u) | CAP_DEPRECATE_EOF);
+	uint8_t base[DEFAULTS_DIGEST];
+
+	defaults_digest(s->base, base);
+	if (x->made && x->state == s->want.hash && x->caps == caps && x->xcaps == s->xcaps &&
+	    x->collation == s->collation && memcmp(x->base, base, sizeof base) == 0 &&
+	    memcmp(x->rights, s->rights.digest, sizeof x->rights) == 0 && memcmp(&x->secret, secret, sizeof *secret) == 0)
+		return x;
+	*x = (struct shape_context){.made = true,
+				    .secret = *secret,
+				    .state = s->want.hash,
+				    .caps = caps,
+				    .xcaps = s->xcaps,
+				    .collation = s->collation};
+	memcpy(x->base, base, sizeof base);
+	memcpy(x->rights, s->rights.digest, sizeof x->rights);
+	buf_clear(b);
+	shape_part(b, slice_str(s->identity->user));
+	buf_put(b, x->rights, sizeof x->rights);
+	buf_put(b, x->base, sizeof x->base);
+	shape_state(b, &s->want);
+	buf_put_u32(b, caps);
+	buf_put_u32(b, s->xcaps);
+	buf_put_u16(b, s->collation);
+	shape_digest(b, secret, x->digest);
+	return x;
+}
+
 /* What form of the answer: all that changes its bytes but the row itself. */
-static void shape(struct session *s, uint8_t out[CACHE_SHAPE])
+static void shape(struct session *s, const struct siphash_key *secret, uint8_t out[CACHE_SHAPE])
 {
 	const struct command *c = s->command;
+	const struct shape_context *x = context(s, secret);
 	struct buf *b = &s->pw->out;
 
 	buf_clear(b);
-	buf_put(b, c->text.p, c->text.n);
-	buf_put_u8(b, 0);
-	buf_put(b, s->identity->user, strlen(s->identity->user) + 1);
-	buf_put(b, s->rights.digest, RIGHTS_DIGEST); /* lookup_try() asked rights_of() */
-	buf_put_u64(b, s->want.hash);
-	uint8_t base[DEFAULTS_DIGEST];
-	defaults_digest(s->base, base);
-	buf_put(b, base, sizeof base);
-	buf_put_u32(b, s->caps & (identity_caps(~0u) | CAP_DEPRECATE_EOF));
-	buf_put_u32(b, s->xcaps);
-	buf_put_u16(b, s->collation);
-	if (c->ps != NULL) {
-		buf_put_u64(b, prepared_state(c)->hash);
-		prepared_shape(c, b);
-	}
-	XXH128_canonical_t canonical;
-	XXH128_canonicalFromHash(&canonical, XXH3_128bits(b->data, b->len));
-	memcpy(out, canonical.digest, CACHE_SHAPE);
+	buf_put(b, x->digest, SHAPE);
+	shape_part(b, c->text);
+	if (c->ps != NULL) /* parts follow where a text has none: no text's shape is a prepared statement's */
+		prepared_shape(c, secret, b);
+	shape_digest(b, secret, out);
 }
 
 /* The stored bytes with this session's own status flags, as if a server had just sent them. */
@@ -134,10 +152,15 @@ bool lookup_try(struct session *s)
 		stats_would_move(pw->worker->stats, STAT_CACHE);
 		return false;
 	}
+	const struct siphash_key *secret = cache_secret(pw->cache);
+	if (secret == NULL) { /* as a store that cannot be asked */
+		c->found.fence_primary = cache_rule_shared(config, c->stmt);
+		return bypass(s);
+	}
 	c->cacheable = true;
 	memcpy(c->rights, s->rights.granted, RIGHTS_DIGEST);
 	cache_prepare(pw->cache, &c->key);
-	shape(s, c->key.shape);
+	shape(s, secret, c->key.shape);
 	s->step = SESSION_LOOKUP;
 	c->op.done = on_found;
 	cache_lookup(pw->cache, &c->key, (uint64_t)c->started_us, &c->op);

@@ -11,10 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "base/mem.h"
+#include "base/siphash.h"
+#include "cache/shape.h"
 
 enum { COUNT_MAX = 16382, /* a server's max_prepared_stmt_count until one has told its own */
        SLOTS_BEFORE_SEARCH = 16382,
@@ -35,6 +34,7 @@ struct prepared {
 	size_t len;
 	unsigned text_mode;      /* how the server read it then */
 	struct state state;      /* when it was prepared */
+	struct shape_memo shape; /* of that state */
 	uint16_t nparams;
 	uint8_t *types;          /* 2 bytes a parameter, as last bound; NULL: never */
 	struct long_data *long_data;
@@ -141,7 +141,9 @@ static void malformed(struct session *s)
 
 static uint64_t key_of(struct slice text, const struct state *state)
 {
-	return XXH3_64bits_withSeed(text.p, text.n, state->hash);
+	uint64_t parts[] = {state->hash, siphash(siphash_process_key(), text.p, text.n)};
+
+	return siphash(siphash_process_key(), parts, sizeof parts);
 }
 
 void prepared_rebase(struct session *s, const struct defaults *from, const struct defaults *to)
@@ -481,15 +483,18 @@ void prepared_executed(struct session *s)
 
 /* --- for the cache ------------------------------------------------------------------------------------------------ */
 
-void prepared_shape(const struct command *c, struct buf *out)
+void prepared_shape(const struct command *c, const struct siphash_key *secret, struct buf *out)
 {
-	const struct prepared *p = c->ps;
+	struct prepared *p = c->ps;
 
-	buf_put_u8(out, COM_STMT_EXECUTE);
-	buf_put(out, p->nulls.p, p->nulls.n);
-	if (p->types != NULL)
-		buf_put(out, p->types, 2u * p->nparams);
-	buf_put(out, p->values.p, p->values.n);
+	shape_part(out, slice_of(shape_of_state(&p->shape, &p->state, secret), SHAPE));
+	shape_part(out, p->nulls);
+	shape_part(out, p->types != NULL ? slice_of(p->types, 2u * p->nparams) : slice_of(NULL, 0));
+	shape_part(out, p->values);
+	for (const struct long_data *l = p->long_data; l != NULL; l = l->next) {
+		buf_put_u16(out, l->param);
+		shape_part(out, buf_slice(&l->data));
+	}
 }
 
 static long long signed_value(const uint8_t *v, uint8_t type)

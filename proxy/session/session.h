@@ -30,6 +30,7 @@
 #define ST_SESSION_SESSION_H
 
 #include "cache/cache.h"
+#include "cache/shape.h"
 #include "cluster/accounts.h"
 #include "cluster/backend.h"
 #include "cluster/catalog.h"
@@ -81,6 +82,18 @@ struct diag {
 	const struct backend *list_at; /* the one that has the texts of the warnings; NULL: there are none, or they are
 					* lost */
 	bool list_lost;
+};
+
+/* What a cached answer depends on beside the row and the statement, as a digest: who asks, in what state, how the
+ * answer is put into packets. Made again when any of it has changed. */
+struct shape_context {
+	bool made;                    /* false: also after another login */
+	struct siphash_key secret;
+	uint64_t state;               /* hash of the state that it was made of */
+	uint32_t caps, xcaps;
+	uint16_t collation;
+	uint8_t rights[RIGHTS_DIGEST], base[DEFAULTS_DIGEST];
+	uint8_t digest[SHAPE];
 };
 
 /* Which of a backend's replies are not the client's. */
@@ -256,6 +269,7 @@ struct session {
 	struct backend *witness;     /* knows what no other does of the last statements; others may have it */
 	int64_t witness_since;       /* monotonic us */
 	TAILQ_ENTRY(session) linger_link;
+	struct shape_context context;
 	struct backend *current;     /* the connection that runs its command */
 	bool throttled;              /* current is not read: the client is slow */
 	bool sticky;                 /* every statement goes to home: SET timestamp and kin */
@@ -465,7 +479,8 @@ const struct state *prepared_state(const struct command *c); /* the state that i
  */
 void prepared_adopt_schema(struct command *c, const char *schema);
 void prepared_executed(struct session *s);      /* long data is used up */
-void prepared_shape(const struct command *c, struct buf *out); /* parameters, for the cache's shape */
+/* Parts of the cache's shape: the state that it was prepared in, parameters. */
+void prepared_shape(const struct command *c, const struct siphash_key *secret, struct buf *out);
 void prepared_params(const struct command *c, struct cache_params *out);
 
 static inline bool session_in_transaction(const struct session *s)

@@ -33,7 +33,8 @@ static struct cache_change *change_of(struct touched *t, uint8_t rule)
 	return c;
 }
 
-/* One change a rule: its keys, or all of it when they are too many. Returns false when there was nothing to add. */
+/* One change a rule: its keys, or all of it when they are too many; the keys from before stay, since fences that were
+ * raised for them are to end. Returns false when there was nothing to add. */
 bool touched_merge_changes(struct touched *t, const struct cache_change *changes, unsigned n)
 {
 	if (n == 0)
@@ -44,10 +45,8 @@ bool touched_merge_changes(struct touched *t, const struct cache_change *changes
 		struct cache_change *to = change_of(t, changes[i].rule);
 		const unsigned max = sizeof to->keys / sizeof *to->keys;
 		to->whole |= changes[i].whole || to->nkeys + changes[i].nkeys > max;
-		if (to->whole) {
-			to->nkeys = 0;
+		if (to->whole)
 			continue;
-		}
 		memcpy(&to->keys[to->nkeys], changes[i].keys, changes[i].nkeys * sizeof *changes[i].keys);
 		to->nkeys = (uint16_t)(to->nkeys + changes[i].nkeys);
 	}
@@ -141,7 +140,8 @@ void settle_gtid(struct session *s)
 	struct freshness *f = s->pw->proxy->freshness;
 
 	s->last_gtid = c->gtid;
-	if (s->touched.n == 0 && s->touched.nchanges == 0 && !s->touched.all && writes_no_table(c))
+	if (writes_no_table(c) && (session_in_transaction(s) || (s->touched.n == 0 && s->touched.nchanges == 0 &&
+								 !s->touched.all)))
 		return;
 	touch(s);
 	/* A transaction's COMMIT names no table, its statements did; an OK with a GTID of a statement that was not
@@ -200,6 +200,11 @@ static void account(struct session *s)
 		return;
 	}
 	if (open) {
+		/* What is in tables without transactions is there already: neither an ERR nor a session that is not
+		 * replicated tells a GTID. */
+		s->touched.committed = effects_may_write(c) && (c->failed || s->binlog_off);
+		if (s->touched.committed)
+			without_gtid(s);
 		touch(s);
 		return;
 	}
@@ -330,11 +335,21 @@ static void send_sync_error(struct session *s)
 	buf_fini(&out);
 }
 
+/* It did nothing but end the transaction, and perhaps begin the next one. Whatever else has a GTID while one is open (a
+ * sequence's next value, a write to a table without transactions, a CALL that committed and began anew) leaves open
+ * what was written before, or a part of it. */
+static bool ends_transaction(const struct command *c)
+{
+	return !c->failed && c->is_statement && !(c->stmt->flags & SQLF_MULTI) &&
+	       (c->stmt->kind == SQL_COMMIT || c->stmt->kind == SQL_ROLLBACK || c->stmt->kind == SQL_BEGIN ||
+		c->stmt->kind == SQL_BEGIN_RO);
+}
+
 static void finish(struct session *s)
 {
 	struct command *c = s->command;
 
-	if (s->touched.committed || !session_in_transaction(s))
+	if (!session_in_transaction(s) || ends_transaction(c))
 		touched_clear(&s->touched);
 	s->touched.committed = s->touched.fenced = false;
 	if (c->pings) {

@@ -83,6 +83,8 @@ CONFIG_OPTION(CACHE, "store", STORE, redis, "memory", (.port = 6379), LIVE, NULL
 	"memory: this process's own; redis://[user:password@]host:port/db; redis+unix://[user:password@]/x.sock?db=0")
 CONFIG_OPTION(CACHE, "timeout", DURATION, redis_timeout_ms, "5ms", (.min = 1, .max = 10000), LIVE, NULL,
 	"a lookup in Redis that takes longer is given up, and the statement runs on a server")
+CONFIG_OPTION(CACHE, "confirm_timeout", DURATION, confirm_timeout_ms, "2s", (.min = 500, .max = 60000), LIVE, NULL,
+	"a Redis that is silent for so long is taken for gone; until then a write waits for its invalidation")
 CONFIG_OPTION(CACHE, "memory", BYTES, memory_limit, "64m", (.min = 1 << 20, .max = 1ull << 40), LIVE, NULL,
 	"the size of the memory store")
 CONFIG_OPTION(CACHE, "max_entry", BYTES, max_entry, "64k", (.min = 256, .max = 16u << 20), LIVE, NULL,

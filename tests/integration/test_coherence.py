@@ -40,8 +40,13 @@ class Clients:
         command = [CLIENT, "--reads", str(reads), "--turn", str(next(turns)), "--may-lose", str(may_lose)]
         for server in [lab.primary] + lab.replicas:
             command += ["--server", str(server.port)]
-        command += [str(proxy.port) for proxy in proxies]
+        command += ["--redis", str(lab.redis.port)] + [str(proxy.port) for proxy in proxies]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self.out, stderr=subprocess.STDOUT)
+
+    def told(self, what):
+        """What is being done to the lab, should a read be wrong."""
+        self.process.stdin.write(what.encode() + b"\n")
+        self.process.stdin.flush()
 
     def alive(self):
         assert self.process.poll() is None, self.text()
@@ -141,6 +146,17 @@ class Faults:
         self.bypassed(clients)
         self.lab.redis.up()
 
+    def redis_refuses(self, clients):
+        """It answers reads and refuses writes, as after a failed save, or without its replicas."""
+        self.lab.redis_cli("CONFIG", "SET", "min-replicas-to-write", "1")
+        self.bypassed(clients)
+        self.lab.redis_cli("CONFIG", "SET", "min-replicas-to-write", "0")
+
+    def redis_pauses(self, clients):
+        self.lab.redis_cli("CLIENT", "PAUSE", "60000", "WRITE")
+        self.bypassed(clients)
+        self.lab.redis_cli("CLIENT", "UNPAUSE")
+
     def redis_is_flushed(self, _clients):
         self.lab.redis_cli("FLUSHALL")
 
@@ -210,8 +226,8 @@ class Faults:
         victim.start()
 
 
-QUIET = ("redis_hangs", "redis_is_flushed", "redis_is_full", "redis_evicts", "redis_dies", "replica_dies",
-         "replica_hangs", "replication_stops")  # no client gets an error from these
+QUIET = ("redis_hangs", "redis_refuses", "redis_pauses", "redis_is_flushed", "redis_is_full", "redis_evicts",
+         "redis_dies", "replica_dies", "replica_hangs", "replication_stops")  # no client gets an error from these
 
 
 def run_faults(lab, proxies, names, reads, may_lose=0):
@@ -223,7 +239,9 @@ def run_faults(lab, proxies, names, reads, may_lose=0):
         for name in names:
             print("# %s" % name, flush=True)
             faults.serving(clients)
+            clients.told(name)
             getattr(faults, name)(clients)
+            clients.told("nothing any more")
             faults.serving(clients)
     finally:
         done = clients.finish()

@@ -3,10 +3,11 @@
  * Is any read older than a write that was acknowledged before the read began? Many clients read and write two tables
  * through several proxies; of every row all states are known, with the moments when each was sent and acknowledged.
  *
- *	coherence [--reads N] [--turn N] [--seed N] [--may-lose MASK] [--server PORT]... PORT...
+ *	coherence [--reads N] [--turn N] [--seed N] [--may-lose MASK] [--server PORT]... [--redis PORT] PORT...
  *
  * PORT: proxies. --server: the servers themselves, primary first: the first one gets load that makes replicas lag, all
- * are asked what they hold when a read was wrong. Runs until so many reads were checked and stdin has ended.
+ * are asked what they hold when a read was wrong, and so is Redis. Runs until so many reads were checked and stdin has
+ * ended; a line from there says what is being done to the lab, and is told with a wrong read.
  * --may-lose: bits of proxies that may be killed: lost connections are no error there, and a lost write may or may not
  * have happened.
  *
@@ -15,13 +16,20 @@
  * by another column is checked through the proxy that its group is written through: others learn of such writes only
  * from replication.
  */
+#include <hiredis/hiredis.h>
 #include <poll.h>
 
 #include "coherence_rows.h"
 
-enum { SERVERS = 4, READERS = 24, WRITERS = 6, READS_A_WRITE = 30, TOLD = 5, OWN = 15, SHAPES = 16 };
+enum { SERVERS = 4, READERS = 24, WRITERS = 6, READS_A_WRITE = 30, TOLD = 5, OWN = 15, SHAPES = 16,
+       FAULTS = 6 };
 
-static unsigned server_port[SERVERS], nservers;
+static unsigned server_port[SERVERS], nservers, redis_port;
+static struct {
+	double at;
+	char what[60];
+} faults[FAULTS];
+static unsigned nfaults;
 static uint64_t want_reads = 20000;
 static atomic_uint_fast64_t reads, writes, rollbacks, stale, unjudged, by_shape[SHAPES];
 static atomic_bool quiet;
@@ -145,6 +153,53 @@ static void tell_server(const struct question *q, unsigned i)
 	mysql_close(my);
 }
 
+/* Bytes that are no text as dots. */
+static void tell_reply(const redisReply *reply)
+{
+	if (reply->type == REDIS_REPLY_INTEGER)
+		printf(" %lld", reply->integer);
+	for (size_t i = 0; reply->type == REDIS_REPLY_STRING && i < reply->len && i < 120; i++)
+		printf("%s%c", i == 0 ? " " : "", reply->str[i] > ' ' && reply->str[i] < 127 ? reply->str[i] : '.');
+	for (size_t i = 0; reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++)
+		tell_reply(reply->element[i]);
+}
+
+/* The entries, leases and fences of the rows in question, and what proxies share: redis_scripts.h. */
+static void tell_redis(const struct question *q)
+{
+	redisContext *redis = redis_port != 0 ? redisConnect("127.0.0.1", (int)redis_port) : NULL;
+	const char *table = tables[q->g->table].name;
+	char asks[4 + 2 * KEYS][120];
+	unsigned n = 0;
+
+	snprintf(asks[n++], sizeof *asks, "TIME");
+	snprintf(asks[n++], sizeof *asks, "GET st:{app.%s}e", table);
+	snprintf(asks[n++], sizeof *asks, "HGETALL st:{app.%s}F", table);
+	snprintf(asks[n++], sizeof *asks, "HGETALL st:{}b");
+	for (unsigned k = 0; k < KEYS; k++) {
+		if (q->shape < BY_KEY && k != q->key)
+			continue;
+		snprintf(asks[n++], sizeof *asks, "HGETALL st:{app.%s:%s}", table, q->g->keys[k].name);
+		snprintf(asks[n++], sizeof *asks, "HGETALL st:{app.%s:%s}f", table, q->g->keys[k].name);
+	}
+	for (unsigned i = 0; i < n && redis != NULL && redis->err == 0; i++) {
+		redisReply *reply = redisCommand(redis, asks[i]);
+		printf("#   %s:", asks[i]);
+		if (reply != NULL)
+			tell_reply(reply);
+		printf("\n");
+		freeReplyObject(reply);
+	}
+	if (redis != NULL)
+		redisFree(redis);
+}
+
+static void tell_faults(void)
+{
+	for (unsigned i = nfaults > FAULTS ? nfaults - FAULTS : 0; i < nfaults; i++)
+		printf("#   from %.4f on: %s\n", faults[i % FAULTS].at, faults[i % FAULTS].what);
+}
+
 static void tell(struct client *c, struct question *q, const char *sql)
 {
 	struct statement s = {0};
@@ -153,6 +208,8 @@ static void tell(struct client *c, struct question *q, const char *sql)
 	pthread_mutex_lock(&telling);
 	printf("# STALE %s, proxy %u, from %.4f to %.4f (%ld to %ld): %s\n", shape_names[q->shape], q->proxy,
 	       q->began, q->ended, (long)q->begin, (long)q->end, sql);
+	tell_redis(q); /* at once: it goes on */
+	tell_faults();
 	for (unsigned i = 0; i < q->a.rows; i++)
 		printf("#   answer: %s | %s | %s | %s | %s\n", q->a.cell[i][0], q->a.cell[i][1], q->a.cell[i][2],
 		       q->a.cell[i][3], q->a.cell[i][4]);
@@ -605,6 +662,8 @@ static void take_options(int argc, char **argv, unsigned *seed)
 			may_lose = (unsigned)number(argv[++i]);
 		else if (strcmp(argv[i], "--server") == 0 && nservers < SERVERS)
 			server_port[nservers++] = (unsigned)number(argv[++i]);
+		else if (strcmp(argv[i], "--redis") == 0)
+			redis_port = (unsigned)number(argv[++i]);
 		else
 			die("unknown option");
 	}
@@ -612,12 +671,26 @@ static void take_options(int argc, char **argv, unsigned *seed)
 		die("which proxies?");
 }
 
+static void note_fault(const char *what, size_t n)
+{
+	pthread_mutex_lock(&telling);
+	snprintf(faults[nfaults % FAULTS].what, sizeof faults->what, "%.*s", (int)n, what);
+	faults[nfaults++ % FAULTS].at = now();
+	pthread_mutex_unlock(&telling);
+}
+
+/* A line comes in one piece: it is short. */
 static bool stdin_ended(void)
 {
 	struct pollfd p = {.fd = 0, .events = POLLIN};
-	char byte;
+	char line[sizeof faults->what];
 
-	return poll(&p, 1, 0) > 0 && read(0, &byte, 1) <= 0;
+	if (poll(&p, 1, 0) <= 0)
+		return false;
+	ssize_t n = read(0, line, sizeof line);
+	if (n > 1)
+		note_fault(line, (size_t)n - 1);
+	return n <= 0;
 }
 
 static void report(void)

@@ -27,8 +27,10 @@
 enum { WAIT_MS = 20000, SLOT = 3, LINKS = 3 };
 
 /* Long enough for a slow machine where a test is about what happens meanwhile; short for the model. */
-static const struct cache_times slow = {.lease = 1500, .margin = 1000, .pending = 30000};
-static const struct cache_times quick = {.lease = 400, .margin = MODEL_LAG + 40, .pending = 3000};
+static const struct cache_times slow = {.lease = 1500, .margin = 1000, .pending = 30000, .confirm = 4000,
+					.serve = 3000};
+static const struct cache_times quick = {.lease = 400, .margin = MODEL_LAG + 40, .pending = 3000, .confirm = 4000,
+					 .serve = 3000};
 static struct cache_times times;
 
 /* --- A Redis of our own ------------------------------------------------------------------------------------------- */

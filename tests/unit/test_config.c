@@ -61,6 +61,7 @@ static void defaults(void **state)
 	assert_int_equal(c->max_replica_lag_ms, 1000);
 	assert_false(c->store_redis);
 	assert_int_equal(c->redis_timeout_ms, 5);
+	assert_int_equal(c->confirm_timeout_ms, 2000);
 	assert_int_equal(c->memory_limit, 64 << 20);
 	assert_int_equal(c->max_entry, 64 << 10);
 	config_unref(c);
