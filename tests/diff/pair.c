@@ -77,7 +77,6 @@ static void forget_statements(struct session *s)
 {
 	for (unsigned i = 0; i < STATEMENTS; i++)
 		s->params[i] = UINT_MAX;
-	s->selected = false;
 }
 
 static void end_session(struct pair *p, struct session *s, bool quit)
@@ -88,7 +87,7 @@ static void end_session(struct pair *p, struct session *s, bool quit)
 		return;
 	for (unsigned side = 0; side < SIDES; side++)
 		wire_close(&s->wire[side], quit);
-	s->open = s->late = false;
+	s->open = s->late = s->selected = false;
 	forget_statements(s);
 	if (p->locked_by == (unsigned)(s - p->session))
 		p->locked_by = 0;
@@ -133,6 +132,16 @@ static enum outcome command(struct pair *p, struct session *s, enum com com, str
 
 /* --- steps --- */
 
+/* A login's OK tells of the warnings of whoever had the server's thread before. */
+static void hide_warnings(struct answer *a)
+{
+	static const char name[] = " warnings=";
+	uint8_t *found = memmem(a->text.data, a->text.len, name, strlen(name));
+
+	if (found != NULL && found[strlen(name) + 1] == ' ')
+		found[strlen(name)] = '#';
+}
+
 static enum outcome open_session(struct pair *p, struct session *s)
 {
 	char user[16];
@@ -150,7 +159,8 @@ static enum outcome open_session(struct pair *p, struct session *s)
 		struct wire_account to = {.host = "127.0.0.1", .port = port_of(p, side), .user = user,
 					  .password = "lab-diff", .db = strcmp(s->db, "-") == 0 ? NULL : s->db,
 					  .caps = k->caps, .collation = k->collation};
-		wire_open(&s->wire[side], &to, &p->answer[side]);
+		if (wire_open(&s->wire[side], &to, &p->answer[side]))
+			hide_warnings(&p->answer[side]);
 	}
 	enum outcome outcome = pair_compare(p, s->late);
 	s->open = s->wire[DIRECT].fd >= 0 && s->wire[PROXIED].fd >= 0;
@@ -191,18 +201,28 @@ static enum outcome change_user(struct pair *p, struct session *s, const struct 
 	return outcome;
 }
 
-/* Before a session's first SELECT, FOUND_ROWS() tells of whoever had the server's thread before (or, after
- * COM_RESET_CONNECTION, the connection): it is not asked then. */
+static bool asks(const char *sql)
+{
+	static const char *const words[] = {"found_rows(", "row_count(", "warning", "errors", "_count", "diagnostics"};
+	bool does = false;
+
+	for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
+		does |= strcasestr(sql, words[i]) != NULL;
+	return does;
+}
+
+/* Before a session's first SELECT of a table, diagnostics tell of whoever had the server's thread before (MariaDB keeps
+ * threads): they are not asked then. */
 static bool asks_nobody(const struct session *s, const struct step *step)
 {
 	if (step->kind == STEP_EXECUTE)
 		return s->asks[step->number] && !s->selected;
-	return step->kind == STEP_QUERY && !s->selected && strcasestr(step->text, "found_rows()") != NULL;
+	return step->kind == STEP_QUERY && !s->selected && asks(step->text);
 }
 
 static enum outcome prepare(struct pair *p, struct session *s, const struct step *step)
 {
-	s->asks[step->number] = strcasestr(step->text, "found_rows()") != NULL;
+	s->asks[step->number] = asks(step->text);
 	s->late |= strcasestr(step->text, "SET STATEMENT") != NULL;
 	enum outcome outcome = command(p, s, COM_STMT_PREPARE, slice_str(step->text), RESULT_SHAPE_PREPARE);
 
@@ -342,7 +362,8 @@ enum outcome pair_step(struct pair *p, const char *line)
 	if (p->catch_up)
 		data_catch_up(p);
 	enum outcome outcome = run(p, s, &step);
-	s->selected |= step.kind == STEP_QUERY && strncmp(step.text, "SELECT", 6) == 0 && p->answer[DIRECT].rows > 0;
+	s->selected |= step.kind == STEP_QUERY && strncmp(step.text, "SELECT ", 7) == 0 &&
+		       strstr(step.text, " FROM ") != NULL && p->answer[DIRECT].rows > 0;
 	if (outcome == SAME && !p->answer[DIRECT].error)
 		s->in_transaction = (p->answer[DIRECT].status & STATUS_IN_TRANS) != 0;
 	return outcome;

@@ -28,8 +28,8 @@ struct session {
 	char db[64];
 	uint32_t statement[SIDES][STATEMENTS];
 	unsigned params[STATEMENTS];      /* of the direct one's; UINT_MAX: not prepared */
-	bool asks[STATEMENTS];            /* names FOUND_ROWS() */
-	bool selected;                    /* since its login or reset */
+	bool asks[STATEMENTS];            /* for diagnostics */
+	bool selected;                    /* from a table, since its login */
 	bool late;                        /* it did what the server tells of late */
 };
 
