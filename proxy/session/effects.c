@@ -191,7 +191,7 @@ static bool has_word(struct slice text, const char *word)
 /* All DDL about accounts and rights has one of these words, wherever; logins need not wait for the rest. */
 static bool names_rights(const struct command *c)
 {
-	static const char *const words[] = {"grant", "revoke", "user", "role", "flush"};
+	static const char *const words[] = {"grant", "revoke", "user", "role", "password", "flush"};
 
 	if (!c->is_statement)
 		return c->code == COM_REFRESH;

@@ -12,7 +12,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { LOOK_AGAIN_MS = 1500 /* for accounts that are read again; a server that answers does so in much less */ };
+enum { LOOK_AGAIN_MS = 1500,      /* for accounts that are read again; a server that answers does so in much less */
+       PATIENCE_US = 6000000 };   /* and when they are known to have changed */
 
 /* What we offer: what the primary can, less what is not there yet (TLS, compression, LOCAL INFILE, bulk, progress). */
 static uint32_t offered_caps(const struct topology *t)
@@ -176,13 +177,6 @@ static void check_again(struct session *s)
 	check(s, slice_str(p.user), slice_of(p.answer, p.answer_len), p.seq);
 }
 
-static void on_no_news(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	check_again(arg);
-}
-
 void login_accounts_came(struct session *s)
 {
 	if (atomic_load_explicit(&s->pw->accounts->generation, memory_order_acquire) >= s->pending->asked)
@@ -198,6 +192,18 @@ static bool outdated(const struct session *s)
 				    atomic_load_explicit(&s->pw->proxy->accounts_needed, memory_order_acquire);
 }
 
+static void on_no_news(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = arg;
+
+	(void)fd;
+	(void)what;
+	if (outdated(s) && topology_now_us() < s->pending->patience_us)
+		command_timer(s->command, LOOK_AGAIN_MS, on_no_news);
+	else
+		check_again(s);
+}
+
 /* The accounts are read again, and the login is checked when they came or the wait is over. */
 static void look_again(struct session *s, struct slice user, struct slice answer, unsigned seq)
 {
@@ -208,6 +214,7 @@ static void look_again(struct session *s, struct slice user, struct slice answer
 	memcpy(p->answer, answer.p, p->answer_len);
 	p->seq = seq;
 	p->asked = s->pw->proxy->services.accounts_request(s->pw->proxy->services.arg);
+	p->patience_us = topology_now_us() + PATIENCE_US;
 	s->pending = p;
 	s->step = SESSION_REFRESH;
 	command_timer(s->command != NULL ? s->command : command_new(s), LOOK_AGAIN_MS, on_no_news);
@@ -283,6 +290,9 @@ static void check(struct session *s, struct slice user, struct slice answer, uns
 
 	if (s->pending == NULL && (!right || outdated(s))) {
 		look_again(s, user, answer, seq);
+	} else if (right && outdated(s)) {
+		refuse(s, seq + 1, CR_CONN_HOST_ERROR, "HY000",
+		       "Sidetrack could not read the accounts again, which have changed: see its log");
 	} else if (right) {
 		accept_login(s, user, a->method == ACCOUNT_NATIVE ? stage1 : NULL, verdict == LOGIN_EXPIRED, seq);
 	} else {
