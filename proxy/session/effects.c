@@ -369,7 +369,7 @@ static bool changes_code(const struct command *c)
 /* All DDL about accounts and rights has one of these words, wherever; logins need not wait for the rest. */
 static bool names_rights(const struct command *c)
 {
-	static const char *const words[] = {"grant", "revoke", "user", "role", "flush"};
+	static const char *const words[] = {"grant", "revoke", "user", "role", "password", "flush"};
 
 	if (!c->is_statement)
 		return c->code == COM_REFRESH;

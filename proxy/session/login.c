@@ -13,6 +13,7 @@
 #include "base/mem.h"
 
 enum { LOOK_AGAIN_MS = 1500, /* for accounts that are read again; a server that answers does so in much less */
+       PATIENCE_US = 6000000, /* and when they are known to have changed */
        FAILED_CHANGES = 3,   /* a session may have so many, as at a server: then the command is not known any more */
        CHANGE_USER_MAX = 65536 };
 
@@ -226,13 +227,6 @@ static void check_again(struct session *s)
 	check(s, slice_str(p.user), slice_of(p.answer, p.answer_len), p.seq);
 }
 
-static void on_no_news(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	check_again(arg);
-}
-
 void login_accounts_came(struct session *s)
 {
 	if (atomic_load_explicit(&s->pw->accounts->generation, memory_order_acquire) >= s->pending->asked)
@@ -248,6 +242,18 @@ static bool outdated(const struct session *s)
 				    atomic_load_explicit(&s->pw->proxy->accounts_needed, memory_order_acquire);
 }
 
+static void on_no_news(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = arg;
+
+	(void)fd;
+	(void)what;
+	if (outdated(s) && topology_now_us() < s->pending->patience_us)
+		command_timer(s->command, LOOK_AGAIN_MS, on_no_news);
+	else
+		check_again(s);
+}
+
 /* The accounts are read again, and the login is checked when they came or the wait is over. */
 static void look_again(struct session *s, struct slice user, struct slice answer, unsigned seq)
 {
@@ -258,6 +264,7 @@ static void look_again(struct session *s, struct slice user, struct slice answer
 	memcpy(p->answer, answer.p, p->answer_len);
 	p->seq = seq;
 	p->asked = s->pw->proxy->services.accounts_request(s->pw->proxy->services.arg);
+	p->patience_us = topology_now_us() + PATIENCE_US;
 	s->pending = p;
 	s->step = SESSION_REFRESH;
 	command_timer(s->command != NULL ? s->command : command_new(s), LOOK_AGAIN_MS, on_no_news);
@@ -333,6 +340,9 @@ static void check(struct session *s, struct slice user, struct slice answer, uns
 
 	if (s->pending == NULL && (!right || outdated(s))) {
 		look_again(s, user, answer, seq);
+	} else if (right && outdated(s)) {
+		refuse(s, seq + 1, CR_CONN_HOST_ERROR, "HY000",
+		       "Sidetrack could not read the accounts again, which have changed: see its log");
 	} else if (right) {
 		accept_login(s, user, a->method == ACCOUNT_NATIVE ? stage1 : NULL, verdict == LOGIN_EXPIRED, seq);
 	} else {

@@ -195,6 +195,7 @@ struct login_pending { /* a login that waits in SESSION_REFRESH */
 	uint8_t answer[64];
 	size_t answer_len;
 	unsigned seq;
+	int64_t patience_us; /* until when it waits for them, if they are known to have changed */
 	uint64_t asked; /* generation of the accounts by which it will be judged */
 };
 

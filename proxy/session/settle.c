@@ -121,8 +121,7 @@ static bool may_change_definitions(const struct command *c)
 	       c->stmt->kind == SQL_OTHER;
 }
 
-/* What a statement may have done that wrote more than its text names. SET PASSWORD, SET DEFAULT ROLE: no other SET
- * writes anything by itself. */
+/* What a statement may have done that wrote more than its text names. A SET that did is some form of SET PASSWORD. */
 static void note_definitions(struct session *s)
 {
 	const struct command *c = s->command;

@@ -54,6 +54,13 @@ def is_hit(proxy, c):
     return proxy.routed()["cache"] > before
 
 
+def finds_entry(proxy, c):
+    """A hit, and nothing was filled for it. While the rights are not known just now (a busy machine) it is bypassed."""
+    misses = proxy.metric("sidetrack_cache_requests_total", result="miss")
+    wait_until(lambda: is_hit(proxy, c))
+    return proxy.metric("sidetrack_cache_requests_total", result="miss") == misses
+
+
 def make_user(lab, user, grants):
     global row
     row += 1
@@ -137,7 +144,7 @@ def test_other_changes_leave_a_hit_a_hit(lab, proxy):
     wait_until(lambda: is_hit(proxy, c))
     lab.primary.sql("CREATE USER stays_new IDENTIFIED BY 'x'", "GRANT SELECT ON app.* TO stays_new", "ALTER USER stays IDENTIFIED BY 'second'")
     wait_until(lambda: seen(proxy.port, "stays", "first")[0] == "login")
-    assert is_hit(proxy, c)
+    assert finds_entry(proxy, c)
     assert seen(proxy.port, "stays", "second")[0] == "rows"
     c.close()
     forget_user(lab, "stays")
@@ -247,7 +254,7 @@ def test_two_proxies_agree(lab, proxy):
     with Proxy(lab) as second:
         a, b = wait_until(lambda: enter(proxy.port, "twins")[0]), wait_until(lambda: enter(second.port, "twins")[0])
         wait_until(lambda: is_hit(proxy, a))
-        assert is_hit(second, b), "the other one's entry is found"
+        assert finds_entry(second, b), "the other one's entry is found"
         a.close()
         b.close()
     forget_user(lab, "twins")
