@@ -283,13 +283,13 @@ bool effects_reads_write(const struct session *s)
 	return (effects & EFFECT_WRITES) != 0;
 }
 
-/* What may change the dictionary. */
+/* DDL and whatever else ends a transaction by itself, or names objects rather than rows. */
 static bool is_ddl(const struct command *c)
 {
 	if (!c->is_statement)
 		return c->code == COM_CREATE_DB || c->code == COM_DROP_DB || c->code == COM_REFRESH;
 	return c->code != COM_STMT_PREPARE &&
-	       (c->stmt->kind == SQL_DDL ||
+	       (c->stmt->kind == SQL_DDL || c->stmt->kind == SQL_TRUNCATE ||
 		((c->stmt->flags & SQLF_MULTI) && effects_may_write(c) && c->stmt->kind == SQL_DDL));
 }
 
