@@ -10,7 +10,8 @@
 
 enum { PATIENCE_US = 20000, /* another user's waiter is served first when it has waited that much longer */
        LOOK_FOR_STATE = 8, /* idle connections looked at for one that is in the wanted state already */
-       SWEEP_SECONDS = 5 };
+       SWEEP_SECONDS = 5,
+       REFUSED_US = 1000000 };
 
 uint32_t identity_caps(uint32_t caps)
 {
@@ -240,6 +241,21 @@ struct backend *pool_get(struct cluster *c, struct identity *id, unsigned index,
 	return NULL;
 }
 
+uint32_t pool_refusing(const struct cluster *c, const struct identity *id, int64_t now_us)
+{
+	const struct topology *t = c->topology;
+	uint32_t bits = 0;
+
+	if (id->refused_us == 0 || now_us - id->refused_us > REFUSED_US)
+		return 0;
+	for (unsigned i = 0; t != NULL && i < t->n; i++) {
+		const struct pool *p = id->pools[t->views[i].server->id];
+		if (p != NULL && p->refused_us != 0 && now_us - p->refused_us <= REFUSED_US)
+			bits |= 1u << i;
+	}
+	return bits;
+}
+
 void pool_settle(struct cluster *c, struct identity *id)
 {
 	const struct topology *t = c->topology;
@@ -362,6 +378,8 @@ void pool_ready(struct backend *b)
 
 void pool_failed(struct pool *p, const struct backend_error *error)
 {
+	if (error->from_server && error->code != ER_CON_COUNT_ERROR && !pool_is_primarys(p))
+		p->refused_us = p->identity->refused_us = topology_now_us();
 	/* Too many connections, but there are others of ours, or on their way: their turn comes. */
 	if (error->code == ER_CON_COUNT_ERROR && p->nopen > 0)
 		return;

@@ -55,6 +55,7 @@ struct identity {
 	uint16_t login_status;         /* server status after a fresh login; 0 until one was seen */
 	struct defaults *base;         /* counted; NULL until a connection was measured */
 	uint64_t base_epoch;           /* in which the primary gave it; 0: it is a replica's, for want of a primary */
+	int64_t refused_us;            /* when a replica last refused it, monotonic */
 	struct pool *pools[STATS_SERVERS];
 };
 
@@ -81,6 +82,7 @@ struct pool {
 	uint8_t rights[RIGHTS_DIGEST]; /* its account's, as last told by pool_get */
 	uint64_t born_epoch;           /* in which that was last found to be right */
 	int64_t changed_us;            /* when it was last found to be wrong */
+	int64_t refused_us;            /* when the server last refused a login, or to be made the ground */
 };
 
 /* One worker's view of the servers. */
@@ -123,6 +125,8 @@ struct pool_wait { /* embedded in whoever waits */
 	void (*done)(struct pool_wait *w, struct backend *b, const struct backend_error *error);
 };
 
+/* The replicas that have just refused this identity, as bits by topology view: they are asked once a second. */
+uint32_t pool_refusing(const struct cluster *c, const struct identity *id, int64_t now_us);
 /* Makes a connection to the primary that nobody waits for, so that the identity is settled: for who has no use for one.
  */
 void pool_settle(struct cluster *c, struct identity *id);

@@ -149,6 +149,7 @@ static int pick_replica(struct session *s)
 		c->reason = ROUTE_NO_REPLICA;
 		return -1;
 	}
+	need.not_servers |= pool_refusing(&pw->cluster, s->identity, topology_now_coarse_us());
 	effects_note_reads(s);
 	need.n = c->ntables;
 	if (c->stmt->kind == SQL_SELECT && c->stmt->ntables == 0 &&

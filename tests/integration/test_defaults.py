@@ -206,6 +206,28 @@ def test_roles_do_not_stay(lab, proxy):
         assert fresh(proxy, "SELECT IFNULL(CURRENT_ROLE(), '-')") == "-"
 
 
+def test_a_replica_that_refuses_the_defaults(lab, proxy):
+    """A role that is not there: the account's reads go elsewhere, others' do not, and it is not asked all the time."""
+    def new_epoch():
+        with proxy.connect(user="root", db=None) as root:
+            rows(root, "SET GLOBAL wait_timeout = @@global.wait_timeout")
+
+    lab.primary.sql("SET sql_log_bin = 0", "CREATE ROLE here", "GRANT here TO app", "SET DEFAULT ROLE here FOR app")
+    new_epoch()
+    assert fresh(proxy, "SELECT CURRENT_ROLE()") == "here"
+    with proxy.connect() as c, proxy.connect(user="other") as other:
+        before, tried = at_replicas(proxy), lab.replicas[0].status("Connections")
+        for _ in range(500):
+            assert text(c, OTHERS["time_zone"][1]) == "00:00"
+        assert at_replicas(proxy) == before
+        assert lab.replicas[0].status("Connections") < tried + 250
+        assert at_replica(proxy, other, OTHERS["time_zone"][1]) == "00:00"
+    lab.primary.sql("SET sql_log_bin = 0", "SET DEFAULT ROLE NONE FOR app", "DROP ROLE here")
+    new_epoch()
+    with proxy.connect() as c:
+        assert at_replica(proxy, c, OTHERS["time_zone"][1]) == "00:00"
+
+
 def test_a_replica_cannot_be_written(lab, proxy):
     """Not even by who may write to a read-only server, in a transaction that a replica runs."""
     with proxy.connect(user="root", db="app") as c:
