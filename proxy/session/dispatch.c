@@ -472,9 +472,13 @@ static bool needs_insert_id(const struct command *c)
 		return true;
 	if (!c->is_statement || c->code == COM_STMT_PREPARE)
 		return false;
-	return (c->stmt->flags & (SQLF_SESSION_FUNC | SQLF_SYS_VAR | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)) ||
-	       c->stmt->kind == SQL_CALL || c->stmt->kind == SQL_COMPOUND || c->stmt->kind == SQL_EXECUTE ||
-	       c->stmt->kind == SQL_DO;
+	if ((c->stmt->flags & (SQLF_SESSION_FUNC | SQLF_SYS_VAR | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)) ||
+	    c->stmt->kind == SQL_CALL || c->stmt->kind == SQL_COMPOUND || c->stmt->kind == SQL_EXECUTE ||
+	    c->stmt->kind == SQL_DO)
+		return true;
+	/* A view may look at it. */
+	bool reads = c->stmt->kind == SQL_SELECT || (c->stmt->flags & SQLF_SUBQUERY);
+	return reads && !c->to_replica && c->stmt->ntables > 0 && (effects_of(c->session) & EFFECT_DEPENDS);
 }
 
 static void put_own(struct command *c, struct buf *out, const char *sql)

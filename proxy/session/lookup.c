@@ -23,7 +23,8 @@ static const struct shape_context *context(struct session *s, const struct sipha
 	defaults_digest(s->base, base);
 	if (x->made && x->state == s->want.hash && x->caps == caps && x->xcaps == s->xcaps &&
 	    x->collation == s->collation && memcmp(x->base, base, sizeof base) == 0 &&
-	    memcmp(x->rights, s->rights.digest, sizeof x->rights) == 0 && memcmp(&x->secret, secret, sizeof *secret) == 0)
+	    memcmp(x->rights, s->rights.digest, sizeof x->rights) == 0 &&
+	    memcmp(&x->secret, secret, sizeof *secret) == 0)
 		return x;
 	*x = (struct shape_context){.made = true,
 				    .secret = *secret,

@@ -134,7 +134,7 @@ struct command {
 	uint8_t tries;
 	bool primary_decides;       /* a replica answered with an error: the primary's answer counts */
 	bool held_back;             /* refused by a primary that became read-only */
-	bool ddl, changes_code, grants; /* while it runs: it may change definitions, what names run, accounts or rights */
+	bool ddl, changes_code, grants; /* while it runs: it may change definitions, what names run, rights */
 	bool renews;                /* what new sessions inherit may be something else behind it */
 	int64_t wait_until_us;      /* for a primary; 0: it has not waited yet */
 	char last_error[160];
