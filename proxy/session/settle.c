@@ -106,7 +106,8 @@ static void touch_all_rules(struct session *s)
 /* Written, but nothing that another session could read of a table: its own temporary table, a sequence's next value. */
 static bool writes_no_table(const struct command *c)
 {
-	if (!c->is_statement || effects_reads_write(c->session) || (c->stmt->flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)))
+	if (!c->is_statement || effects_reads_write(c->session) ||
+	    (c->stmt->flags & (SQLF_MULTI | SQLF_UNKNOWN_FUNC | SQLF_UNREADABLE)))
 		return false;
 	return c->stmt->kind == SQL_CREATE_TEMP || c->stmt->kind == SQL_DROP_TEMP ||
 	       (c->stmt->kind == SQL_SELECT && (c->stmt->flags & SQLF_SEQUENCE));

@@ -280,7 +280,7 @@ static void put_number(struct copy *c, enum sql_asked what, const struct sql_num
 		    : what == SQL_ASKED_WARNING_COUNT ? n->warnings
 						      : n->errors;
 
-	buf_printf(c->out, "CAST('%021" PRId64 "' AS SIGNED)", v); /* a BIGINT as long as theirs */
+	buf_printf(c->out, "CAST('%020" PRId64 "' AS SIGNED)", v); /* a BIGINT as long as theirs */
 }
 
 static bool is_value(const struct token *t)

@@ -85,6 +85,8 @@ static void scanned(struct slice text, unsigned mode, const struct sql_stmt *s)
 			seen.funcs |= 1u << i;
 	b.statement = true;
 	body_effects(&b);
+	if (memmem(text.p, text.n, "..", 2) != NULL)
+		return; /* no name, and cut in another way */
 	if (s->kind != SQL_SELECT || effects == EFFECT_ALL || (s->flags & (SQLF_UNREADABLE | SQLF_MULTI)) ||
 	    (mode & SQL_ORACLE))
 		return;

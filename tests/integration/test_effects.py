@@ -130,9 +130,9 @@ def test_a_sequence_is_read_where_it_counts(lab, proxy):
 def test_while_ddl_is_under_way_any_name_may_be_a_view(lab, proxy):
     settled(proxy)
     with lab.primary.root() as holder, boss(proxy) as c, boss(proxy) as other:
-        rows(holder, "LOCK TABLES eff.loud READ")
+        rows(holder, "LOCK TABLES eff.vplain READ")
         value(c, "SELECT 1")
-        ddl = threading.Thread(target=lambda: rows(other, "CREATE OR REPLACE TABLE eff.loud (a INT, b INT)"))
+        ddl = threading.Thread(target=lambda: rows(other, "CREATE OR REPLACE VIEW eff.vplain AS SELECT id, a FROM t"))
         ddl.start()
         wait_until(lambda: lab.primary.sql("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE '%metadata%'")
                    == [(1,)], "the DDL waits")
