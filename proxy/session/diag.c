@@ -369,6 +369,17 @@ static struct backend *kept(const struct session *s, const struct backend *b)
 				 : NULL;
 }
 
+/* Never another session's numbers. */
+static const char elsewhere[] = "its server connection was needed elsewhere";
+
+static bool asks_found(struct slice text)
+{
+	for (size_t i = 0; i + 10 <= text.n; i++)
+		if (slice_ieq(slice_of(text.p + i, 10), "found_rows"))
+			return true;
+	return false;
+}
+
 static bool list_answers(struct session *s)
 {
 	struct command *c = s->command;
@@ -380,7 +391,7 @@ static bool list_answers(struct session *s)
 	if (d->list_lost || !d->list_known) {
 		session_error(
 			s, ER_UNKNOWN_ERROR, "HY000",
-			"The warnings of the last statement are gone: its server connection was needed elsewhere");
+			"The warnings of the last statement are gone: %s", elsewhere);
 		return true;
 	}
 	c->answered_by = d->found_known ? NULL : kept(s, d->knower);
@@ -398,7 +409,8 @@ static bool may_ask_knower(const struct session *s, const struct backend *b)
 		return false;
 	if (b == s->home)
 		return true;
-	return asks && s->home == NULL &&
+	bool own_tables = c->stmt->ntables > 0 && (s->home != NULL || session_in_transaction(s));
+	return asks && !own_tables &&
 	       !has(c,
 		    SQLF_USER_VAR | SQLF_USER_VAR_SET | SQLF_LOCK_FUNC | SQLF_SEQUENCE | SQLF_INTO | SQLF_UNKNOWN_FUNC);
 }
@@ -421,6 +433,12 @@ bool diag_answers(struct session *s)
 	}
 	if (question && numbers_known(s, &q)) {
 		answer(s, &q);
+		return true;
+	}
+	if (b != NULL && (b == s->home || (s->home == NULL && !b->read_only)))
+		return false; /* it is the primary's, and will run it */
+	if (!s->diag.found_known && asks_found(c->text)) {
+		session_error(s, ER_UNKNOWN_ERROR, "HY000", "FOUND_ROWS() of the last statement is gone: %s", elsewhere);
 		return true;
 	}
 	rewrite(s);

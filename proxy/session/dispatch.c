@@ -182,8 +182,6 @@ static bool reader_runs(const struct session *s)
 
 	if (!c->is_statement)
 		return c->code == COM_INIT_DB || c->code == COM_FIELD_LIST;
-	if (c->code == COM_STMT_PREPARE)
-		return true;
 	if (c->stmt->flags & (SQLF_UNREADABLE | SQLF_USER_VAR_SET | SQLF_LOCK_FUNC))
 		return false;
 	switch (c->stmt->kind) {
@@ -269,7 +267,7 @@ void dispatch_route(struct session *s)
 		home_use(s, s->witness);
 		return;
 	}
-	if (s->witness != NULL && s->home == NULL && index >= 0 && !c->to_replica)
+	if (s->witness != NULL && s->home == NULL && index >= 0 && !c->to_replica && !s->witness->read_only)
 		home_forget_witness(s); /* another primary than the one that knows LAST_INSERT_ID() */
 	if (index < 0) {
 		wait_for_primary(s);
@@ -389,19 +387,24 @@ static void on_pool_done(struct pool_wait *wait, struct backend *b, const struct
 	}
 }
 
-/* Somebody may sit on a connection only because LAST_INSERT_ID() has not been asked there yet. */
+/* Others may sit on a connection of this pool only for what it knows: who is idle and whose LAST_INSERT_ID() has not been
+ * asked yet, or who waits for a connection himself, so that nobody waits for each other. */
 static void ask_for_lingering(struct session *s, const struct pool *pool)
 {
-	struct session *other;
+	struct session *other, *next;
 
 	if (pool == NULL || pool->nconnecting >= pool->nwaiting)
 		return;
-	TAILQ_FOREACH(other, &s->pw->lingering, linger_link) {
-		if (other->witness->pool == pool && other->diag.list_at != other->witness &&
-		    other->step == SESSION_IDLE) {
+	for (other = TAILQ_FIRST(&s->pw->lingering); other != NULL; other = next) {
+		next = TAILQ_NEXT(other, linger_link);
+		if (other->witness->pool != pool || other == s)
+			continue;
+		if (other->step == SESSION_IDLE && other->diag.list_at != other->witness) {
 			home_give_up(other);
 			return;
 		}
+		if ((other->step == SESSION_ACQUIRE || other->step == SESSION_WAIT) && home_spare_witness(other))
+			return;
 	}
 }
 
@@ -423,7 +426,8 @@ static void acquire(struct session *s, unsigned index)
 		return;
 	}
 	s->step = SESSION_ACQUIRE;
-	home_spare_witness(s); /* nobody who waits holds what others may wait for */
+	if (s->witness != NULL && s->witness->pool->nwaiting > 0)
+		home_spare_witness(s);
 	command_timer(c, cluster->config->pool_wait_ms, on_pool_wait);
 	ask_for_lingering(s, c->wait.pool);
 }

@@ -59,7 +59,9 @@ static struct backend *witness_take(struct session *s)
 /* The connection that alone knows LAST_INSERT_ID() or the variables. */
 static struct backend *source(const struct session *s)
 {
-	return s->home != NULL ? s->home : s->witness;
+	if (s->home != NULL)
+		return s->home;
+	return s->witness != NULL && !s->witness->read_only ? s->witness : NULL;
 }
 
 static void put_back(struct session *s, struct backend *b)
@@ -84,6 +86,7 @@ static void ask(struct session *s, struct backend *b)
 
 	buf_clear(out);
 	c->asking = true;
+	c->finished = !c->ask_first;
 	c->nswallow = c->swallowed = 0;
 	if (s->insert_id_dirty) {
 		static const char sql[] = "SELECT LAST_INSERT_ID()";
@@ -162,8 +165,9 @@ void home_give_up(struct session *s)
 {
 	if (s->witness == NULL || s->step != SESSION_IDLE)
 		return;
+	bool pending = s->witness == source(s) && (s->insert_id_dirty || s->unproved);
 	struct backend *b = witness_take(s);
-	if (s->home != NULL || (!s->insert_id_dirty && !s->unproved)) {
+	if (!pending) {
 		put_back(s, b);
 		return;
 	}
@@ -172,10 +176,12 @@ void home_give_up(struct session *s)
 	ask(s, b);
 }
 
-void home_spare_witness(struct session *s)
+bool home_spare_witness(struct session *s)
 {
-	if (s->witness != NULL && (s->home != NULL || (!s->insert_id_dirty && !s->unproved)))
-		put_back(s, witness_take(s));
+	if (s->witness == NULL || (s->witness == source(s) && (s->insert_id_dirty || s->unproved)))
+		return false;
+	put_back(s, witness_take(s));
+	return true;
 }
 
 /* --- a statement begins and ends ---------------------------------------------------------------------------------- */
@@ -243,36 +249,36 @@ static bool is_primary(const struct session *s, const struct backend *b)
 	return t == NULL || t->primary < 0 || t->views[t->primary].server == b->pool->server;
 }
 
-/* It is neither home nor reader: kept as witness, or given back. Returns false when an older witness is asked first. */
+/* It is neither home nor reader: kept as witness, or given back. What only a primary's connection knows (`pending`) is
+ * never left behind: it is kept, or asked first, and then false is returned. */
 static bool release_free(struct session *s, struct backend *b)
 {
 	struct backend *old = s->witness;
-	bool knows = diagnostics_wanted(s, b);
-	bool alone = s->home == NULL && (s->insert_id_dirty || s->unproved);
-	bool wanted = knows || (alone && old == NULL);
+	bool pending = s->home == NULL && (s->insert_id_dirty || s->unproved);
+	bool knows = diagnostics_wanted(s, b), knew = old != NULL && diagnostics_wanted(s, old);
+	bool old_pending = pending && old != NULL && !old->read_only, b_pending = pending && !b->read_only;
 
-	if (!wanted) {
+	if (!knows && !b_pending) {
 		put_back(s, b);
-		if (old != NULL && !alone && !diagnostics_wanted(s, old))
+		if (old != NULL && !old_pending && !knew)
 			put_back(s, witness_take(s));
 		return true;
 	}
-	if (old != NULL) {
-		witness_take(s);
+	if (old == NULL && (knows || b->pool->nwaiting == 0)) {
 		witness_set(s, b);
-		if (alone) {
-			ask(s, old); /* what it alone knows is asked, and b kept for its warnings */
-			return false;
-		}
-		put_back(s, old);
 		return true;
 	}
-	witness_set(s, b);
-	if (b->pool->nwaiting == 0 || knows)
-		return true;
+	if (old == NULL || (knew && !knows && !old_pending)) {
+		ask(s, b); /* others wait for it, or the older one still has the warnings */
+		return false;
+	}
 	witness_take(s);
-	ask(s, b);
-	return false;
+	witness_set(s, b);
+	if (old_pending)
+		ask(s, old);
+	else
+		put_back(s, old);
+	return !old_pending;
 }
 
 bool home_release(struct session *s)
@@ -349,14 +355,14 @@ void home_lost(struct session *s, struct backend *b)
 		     (s->unproved && b == source(s));
 
 	forget(s, b);
+	if (s->witness == b && b == source(s))
+		s->insert_id_dirty = false; /* nobody can be asked any more */
+	if (s->witness == b)
+		witness_take(s);
 	if (s->home == b)
 		s->home = NULL;
 	if (s->reader == b)
 		s->reader = NULL;
-	if (s->witness == b) {
-		witness_take(s);
-		s->insert_id_dirty = false;
-	}
 	if (s->current == b)
 		s->current = NULL; /* its reply is in; the store has not confirmed yet */
 	if (!bound) {              /* only what it knew of the last statement is gone */

@@ -66,14 +66,12 @@ static void serve_hit(struct session *s, const struct cache_answer *a)
 {
 	struct command *c = s->command;
 	struct proxy_worker *pw = s->pw;
-	const uint16_t own = STATUS_IN_TRANS | STATUS_AUTOCOMMIT | STATUS_NO_BACKSLASH_ESCAPES | STATUS_ANSI_QUOTES |
-			     STATUS_IN_TRANS_READONLY;
 	size_t offsets = 1 + 4u * a->data[0] + 4;
 	uint8_t *bytes = a->data + offsets;
 
 	for (unsigned i = 0; i < a->data[0]; i++) {
 		uint8_t *flags = bytes + get_u32(a->data + 1 + 4 * i);
-		put_u16(flags, (get_u16(flags) & ~own) | (s->status & own));
+		put_u16(flags, (get_u16(flags) & ~SESSION_OWN_STATUS) | (s->status & SESSION_OWN_STATUS));
 	}
 	diag_hit(s, get_u32(a->data + 1 + 4 * a->data[0]));
 	int64_t us = topology_now_us() - c->started_us;

@@ -366,6 +366,10 @@ static int take_ok(struct outgoing *o, struct backend *b, enum result_part part,
 		return -1;
 	}
 	bool more = (ok.status & STATUS_MORE_RESULTS) != 0;
+	/* A witness knows of warnings, not of the transaction that is open elsewhere. */
+	bool foreign = c->answered_by != NULL && !session_keeps(s, b) && ((ok.status ^ s->status) & SESSION_OWN_STATUS);
+	if (foreign)
+		ok.status = (uint16_t)((ok.status & ~SESSION_OWN_STATUS) | (s->status & SESSION_OWN_STATUS));
 	s->status = ok.status & ~(unsigned)(STATUS_MORE_RESULTS | STATUS_STATE_CHANGED | STATUS_CURSOR_EXISTS |
 					    STATUS_LAST_ROW_SENT);
 	c->warnings = ok.warnings;
@@ -391,7 +395,8 @@ static int take_ok(struct outgoing *o, struct backend *b, enum result_part part,
 	bool want_eof = part != RESULT_OK && !(s->caps & CAP_DEPRECATE_EOF);
 	if (part == RESULT_ROWS_END)
 		note_status(o);
-	if (want_eof == is_eof && ok.state.n == 0 && ok.info.n == 0 && !(ok.status & STATUS_STATE_CHANGED)) {
+	if (want_eof == is_eof && !foreign && ok.state.n == 0 && ok.info.n == 0 &&
+	    !(ok.status & STATUS_STATE_CHANGED)) {
 		put_columns_status(o, ok.status);
 		emit_closing(o, packet, whole, false, 0, !more);
 		return 0;

@@ -44,6 +44,10 @@
 
 enum { SESSION_MAGIC = 0x5e5510e1 };
 
+/* Server status that is the session's, whichever connection answers. */
+enum { SESSION_OWN_STATUS = STATUS_IN_TRANS | STATUS_AUTOCOMMIT | STATUS_NO_BACKSLASH_ESCAPES | STATUS_ANSI_QUOTES |
+			    STATUS_IN_TRANS_READONLY };
+
 enum session_step {
 	SESSION_HEADER,  /* the PROXY protocol header, before the greeting */
 	SESSION_LOGIN,   /* the client's handshake response */
@@ -424,7 +428,7 @@ void home_asked(struct session *s);              /* the answers are in */
 bool home_release(struct session *s);            /* the reply has ended. False: something is asked before it is idle */
 struct backend *home_detach(struct session *s);  /* gives s->current up, kept or not */
 void home_give_up(struct session *s);            /* between commands: others wait for the witness */
-void home_spare_witness(struct session *s);      /* it is about to wait for a connection itself */
+bool home_spare_witness(struct session *s);      /* others wait for it; false when it is needed */
 void home_adopt_witness(struct session *s);      /* it becomes home, for good */
 void home_forget_witness(struct session *s);     /* what it knows is of no use any more */
 void home_end_reader(struct session *s);         /* the client begins another transaction */

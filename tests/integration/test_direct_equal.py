@@ -103,7 +103,8 @@ def test_observe(lab):
 def test_split(lab):
     with Proxy(lab, {"proxy": {"mode": "split"}}) as proxy:
         compare(lab, proxy)
-        assert proxy.routed()["replica"] > 100 and proxy.routed()["cache"] == 0
+        routed = proxy.routed()
+        assert routed["replica"] > 100 and routed["cache"] == 0, routed
 
 
 def test_state(lab):
