@@ -74,7 +74,7 @@ struct shape_context {
 	uint64_t state;               /* hash of the state that it was made of */
 	uint32_t caps, xcaps;
 	uint16_t collation;
-	uint8_t digest[SHAPE];
+	struct siphash_key key;       /* the digest */
 };
 
 /* Which of a backend's replies are not the client's. */
