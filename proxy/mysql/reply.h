@@ -30,6 +30,7 @@ int ok_parse(struct slice payload, bool tracked, struct ok_packet *out);
  * has CLIENT_SESSION_TRACK; STATUS_STATE_CHANGED follows from it. */
 void reply_ok(struct buf *b, unsigned seq, uint32_t caps, unsigned header, const struct ok_packet *ok);
 void reply_eof(struct buf *b, unsigned seq, unsigned warnings, unsigned status);
+/* A client's code goes out as the server's that means the same to it: 2013 as 1927, others (2003 ...) as 1053. */
 void reply_err(struct buf *b, unsigned seq, unsigned code, const char *sqlstate, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 

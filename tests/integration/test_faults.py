@@ -192,9 +192,9 @@ def primary_killed(lab):
             time.sleep(1.5)  # a proof of freshness is good for one second, and none can be had
             load.goes_on(20)  # what nobody wrote is read on
             e = error_of(rows, writer, "UPDATE members SET name = 'during' WHERE id = 3")
-            if e.args[0] == 2013:  # it went out before the proxy knew
+            if e.args[0] == 1927:  # it went out before the proxy knew
                 e = error_of(rows, writer, "UPDATE members SET name = 'during' WHERE id = 3")
-            assert e.args[0] == 2003 and "primary" in e.args[1], e
+            assert e.args[0] == 1053 and "primary" in e.args[1], e
             assert rows(reader, READ) == [("Article 7",)]
             for c in busy, kept:  # what they had is gone, and they are told
                 e = error_of(rows, c, "SELECT @kept")
@@ -266,7 +266,7 @@ def test_primary_hangs(lab):
                 wait_until(lambda: proxy.metric("sidetrack_server_up", server="primary") == 0)
                 load.goes_on(20)
                 e = error_of(rows, c, "UPDATE members SET name = 'hung' WHERE id = 6")
-                assert e.args[0] in (2003, 2013), e
+                assert e.args[0] in (1053, 1927), e
             finally:
                 lab.primary.signal(signal.SIGCONT)
             wait_until(lambda: rows(c, "UPDATE members SET name = 'again' WHERE id = 6") == [], "writes work again")
