@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "mysql/protocol.h"
+
 size_t packet_begin(struct buf *b, unsigned seq)
 {
 	size_t start = b->len;
@@ -84,8 +86,19 @@ void reply_eof(struct buf *b, unsigned seq, unsigned warnings, unsigned status)
 	packet_end(b, start);
 }
 
+/* Codes from 2000 on are a client library's own: libmariadb takes an ERR that has one for a malformed packet, and shows
+ * neither code nor text. */
+static unsigned as_server(unsigned code, const char **sqlstate)
+{
+	if (code < CR_MIN || code > CR_MAX)
+		return code;
+	*sqlstate = code == CR_SERVER_LOST ? "70100" : "08S01";
+	return code == CR_SERVER_LOST ? ER_CONNECTION_KILLED : ER_SERVER_SHUTDOWN;
+}
+
 void reply_err(struct buf *b, unsigned seq, unsigned code, const char *sqlstate, const char *fmt, ...)
 {
+	code = as_server(code, &sqlstate);
 	size_t start = packet_begin(b, seq);
 	char text[512];
 	va_list ap;
@@ -94,7 +107,7 @@ void reply_err(struct buf *b, unsigned seq, unsigned code, const char *sqlstate,
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	buf_put_u8(b, 0xff);
-	buf_put_u16(b, code >= CR_MIN && code <= CR_MAX ? ER_UNKNOWN_ERROR : code);
+	buf_put_u16(b, code);
 	buf_put_u8(b, '#');
 	buf_put(b, sqlstate, 5);
 	buf_put_str(b, text);

@@ -32,7 +32,8 @@ int ok_parse(struct slice payload, bool tracked, struct ok_packet *out);
  * has CLIENT_SESSION_TRACK; STATUS_STATE_CHANGED follows from it. */
 void reply_ok(struct buf *b, unsigned seq, uint32_t caps, unsigned header, const struct ok_packet *ok);
 void reply_eof(struct buf *b, unsigned seq, unsigned warnings, unsigned status);
-/* CR_* codes, which must not be sent, become 1105. */
+/* A client library's code (CR_MIN to CR_MAX), which must not be sent, becomes the server's that means the same to it:
+ * 2013 becomes 1927, others 1053. */
 void reply_err(struct buf *b, unsigned seq, unsigned code, const char *sqlstate, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 

@@ -42,23 +42,28 @@ static const struct shape_context *context(struct session *s, const struct sipha
 	buf_put_u32(b, caps);
 	buf_put_u32(b, s->xcaps);
 	buf_put_u16(b, s->collation);
-	shape_digest(b, secret, x->digest);
+	shape_digest(b, secret, x->key.bytes);
 	return x;
 }
 
-/* What form of the answer: all that changes its bytes but the row itself. */
+/* What form of the answer: all that changes its bytes but the row itself. The context's digest is what the rest is
+ * hashed under: nobody knows it who does not know the secret. */
 static void shape(struct session *s, const struct siphash_key *secret, uint8_t out[CACHE_SHAPE])
 {
 	const struct command *c = s->command;
 	const struct shape_context *x = context(s, secret);
+	struct siphash_key key = x->key;
 	struct buf *b = &s->pw->out;
 
+	if (c->ps == NULL) {
+		siphash_128(&key, c->text.p, c->text.n, out);
+		return;
+	}
+	key.bytes[0] ^= 1; /* no text is a list of parts */
 	buf_clear(b);
-	buf_put(b, x->digest, SHAPE);
 	shape_part(b, c->text);
-	if (c->ps != NULL) /* parts follow where a text has none: no text's shape is a prepared statement's */
-		prepared_shape(c, secret, b);
-	shape_digest(b, secret, out);
+	prepared_shape(c, secret, b);
+	shape_digest(b, &key, out);
 }
 
 /* The stored bytes with this session's own status flags, as if a server had just sent them. */

@@ -97,7 +97,7 @@ struct shape_context {
 	uint32_t caps, xcaps;
 	uint16_t collation;
 	uint8_t rights[RIGHTS_DIGEST], base[DEFAULTS_DIGEST];
-	uint8_t digest[SHAPE];
+	struct siphash_key key;       /* the digest */
 };
 
 /* Which of a backend's replies are not the client's. */

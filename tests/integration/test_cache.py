@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """What the cache answers after writes of every form, one small case each. (The promise as a whole: test_coherence.py.)"""
+import signal
+
 import pymysql
 
 from harness import Lab, Proxy, rows, run, value, wait_until
@@ -92,6 +94,16 @@ def test_rules_that_differ(lab):
                 rows(writer, "UPDATE rolling SET v = %d WHERE token = 'a'" % version)
                 assert second.reload(both())
                 assert rows(reader, token) == [(version,)], changes
+
+
+def test_a_proxy_that_ends_in_order(lab):
+    """Nobody need wonder what it owed."""
+    store = "redis://127.0.0.1:%d/2" % lab.redis.port
+    links = lambda: [f for f in lab.redis_cli("-n", "2", "HKEYS", "st:{}b").split() if f.startswith("p")]
+    with Proxy(lab, {"cache": {"store": store}}) as proxy:
+        wait_until(lambda: len(links()) == 2, "both workers' links")
+        proxy.kill(signal.SIGTERM)
+    assert links() == [], links()
 
 
 if __name__ == "__main__":

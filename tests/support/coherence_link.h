@@ -169,6 +169,15 @@ static bool is_conflict(unsigned code)
 	return code == 1213 || code == 1205;
 }
 
+/* The packet that made no sense, as far as the library keeps it. */
+static void tell_packet(const MYSQL *my)
+{
+	printf("#   its buffer:");
+	for (unsigned i = 0; my->net.buff != NULL && i < 160; i++)
+		printf(" %02x", my->net.buff[i]);
+	printf(" at %ld\n", my->net.buff != NULL ? (long)(my->net.read_pos - my->net.buff) : -1L);
+}
+
 static unsigned failed(struct link *l, const struct statement *s, unsigned code, const char *text)
 {
 	if (may_be_lost(l, code)) {
@@ -176,6 +185,8 @@ static unsigned failed(struct link *l, const struct statement *s, unsigned code,
 	} else if (!is_conflict(code)) {
 		atomic_fetch_add(&errors, 1);
 		printf("# error %u (%s) from proxy %u at %.3f: %s\n", code, text, l->proxy, now(), s->text);
+		if (code == CR_MALFORMED_PACKET)
+			tell_packet(l->my);
 		fflush(stdout);
 	}
 	if (code >= 2000)

@@ -459,6 +459,25 @@ static void test_hung(void **state)
 	assert_int_equal(got.found, STORE_LEASE);
 }
 
+/* A proxy that starts does not know what it owed before, nor whether others are served: not before its link is up. */
+static void test_an_acknowledgement_at_the_start(void **state)
+{
+	(void)state;
+	struct proxy *p = &proxies[0];
+	struct result gone;
+	proxy_close(p);
+	kill(redis_pid, SIGSTOP);
+	proxy_open(p, 50);
+	start_drop(p, "a", CACHE_AFTER, gtid(5), &gone);
+	for (unsigned i = 0; i < 10; i++)
+		pump();
+	assert_false(gone.done);
+	kill(redis_pid, SIGCONT);
+	wait_until(gone.done);
+	assert_true(slot_serves(&p->slots[SLOT])); /* what could not be said is paid */
+	assert_true(p->slots[SLOT].paid > 0);
+}
+
 static void test_hung_for_long(void **state)
 {
 	(void)state;
@@ -736,6 +755,7 @@ int main(void)
 		redis_test(test_confirmed_invalidation_lost_in_a_crash),
 		redis_test(test_invalidation_sent_but_never_confirmed),
 		redis_test(test_hung),
+		redis_test(test_an_acknowledgement_at_the_start),
 		redis_test(test_hung_for_long),
 		redis_test(test_out_of_memory),
 		redis_test(test_replicas_are_missing),

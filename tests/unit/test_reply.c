@@ -267,6 +267,15 @@ static void errors_are_read_as_built(void **state)
 	reply_err(&b, 0, ER_UNKNOWN_ERROR, "HY000", "%s", longest);
 	assert_int_equal(err_parse(payload_of(&b, 0), &e), 0);
 	assert_slice(e.message, longest, 511); /* MYSQL_ERRMSG_SIZE */
+	buf_clear(&b);
+	reply_err(&b, 0, CR_SERVER_LOST, "HY000", "x"); /* a client library's codes never go out */
+	assert_int_equal(err_parse(payload_of(&b, 0), &e), 0);
+	assert_int_equal(e.code, ER_CONNECTION_KILLED);
+	buf_clear(&b);
+	reply_err(&b, 0, CR_CONN_HOST_ERROR, "HY000", "x");
+	assert_int_equal(err_parse(payload_of(&b, 0), &e), 0);
+	assert_int_equal(e.code, ER_SERVER_SHUTDOWN);
+	assert_string_equal(e.sqlstate, "08S01");
 	buf_fini(&b);
 }
 
