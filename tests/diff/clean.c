@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -20,20 +21,19 @@ char *clean_value(struct wire *w, const char *sql, struct answer *a)
 	return row;
 }
 
-/* Prepared branches outlive their sessions. Ids are xN. */
+/* Prepared branches outlive their sessions. Ids are x and a digit. */
 static void end_xa(struct pair *p)
 {
 	char sql[64];
 
 	for (unsigned side = 0; side < SIDES; side++) {
-		char *text;
-		if (!wire_query(&p->root[side], "XA RECOVER", &p->answer[side]) || p->answer[side].rows == 0)
+		struct answer *a = &p->answer[side];
+		if (!wire_query(&p->root[side], "XA RECOVER", a) || a->rows == 0)
 			continue;
-		text = xstrndup((char *)p->answer[side].text.data, p->answer[side].text.len);
-		for (char *row = strstr(text, "\nrow\t"); row != NULL; row = strstr(row + 1, "\nrow\t")) {
-			const char *id = strrchr(xstrndup(row + 1, strcspn(row + 1, "\n")), '\t');
-			snprintf(sql, sizeof sql, "XA ROLLBACK '%.20s'", id != NULL ? id + 1 : "");
-			wire_query(&p->root[side], sql, &p->answer[side]);
+		char *text = xstrndup((char *)a->text.data, a->text.len);
+		for (char *id = strstr(text, "\tx"); id != NULL; id = strstr(id + 1, "\tx")) {
+			snprintf(sql, sizeof sql, "XA ROLLBACK '%.2s'", id + 1);
+			wire_query(&p->root[side], sql, a);
 		}
 		free(text);
 	}
