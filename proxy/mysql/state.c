@@ -89,11 +89,14 @@ static struct state_var *find(const struct state *s, const char *name, size_t n)
 /* --- families ----------------------------------------------------------------------------------------------------- */
 
 /* Variables that change others (facts by experiment on 10.11). `mutual`: each sets all of them, as where one is another
- * name of the other. Else the first sets the others, which can be set by themselves behind it. */
+ * name of the other. Else the first sets the others, which can be set by themselves behind it. The first three are what
+ * SET NAMES sets, in the order in which they are written. */
 static const struct family {
 	bool mutual;
 	const char *names[3];
 } families[] = {
+	{false, {"character_set_results", STATE_RESULTS_COLLATION}},
+	{true, {"character_set_client"}},
 	{true, {"character_set_connection", "collation_connection"}},
 	{true, {"character_set_database", "collation_database"}},
 	{true, {"character_set_server", "collation_server"}},
@@ -112,6 +115,7 @@ static const struct family {
 	{false, {"log_slow_filter", "log_queries_not_using_indexes"}},
 	{false, {"wsrep_sync_wait", "wsrep_causal_reads"}},
 };
+enum { NAMES_SETS = 3 };
 enum { FAMILIES = sizeof families / sizeof *families, MEMBERS = sizeof families[0].names / sizeof *families[0].names };
 
 /* The index of a variable's family, or -1. */
@@ -274,6 +278,7 @@ struct set {
 	size_t start; /* where it begins */
 	const struct state *want, *have;
 	const struct state_base *base;
+	bool names; /* it has SET NAMES, which sets more than what it is for */
 };
 
 static bool same(const char *a, const char *b)
@@ -287,13 +292,21 @@ static bool is_read_only_flag(const char *name)
 }
 
 /* value NULL: what the session never set. */
-static void put_assignment(const struct set *s, const char *name, const char *value)
+static void put_assignment(struct set *s, const char *name, const char *value)
 {
 	struct buf *b = s->out;
+	bool collation = strcmp(name, STATE_RESULTS_COLLATION) == 0;
 
+	if (collation && value == NULL)
+		return; /* character_set_results went before it */
 	if (value == NULL)
 		value = defaults_get(s->base->defaults, name);
 	buf_put_str(b, b->len == s->start ? "SET " : ",");
+	if (collation) {
+		buf_printf(b, "NAMES %s COLLATE %s", state_get(s->want, "character_set_results"), value);
+		s->names = true;
+		return;
+	}
 	buf_put_str(b, name);
 	buf_put_u8(b, '=');
 	if (value == NULL)
@@ -304,9 +317,9 @@ static void put_assignment(const struct set *s, const char *name, const char *va
 
 /* Where anything differs all of it is written, from the defaults on: the order is the table's, the first one sets the
  * others. */
-static void put_family(const struct set *s, const struct family *f)
+static void put_family(struct set *s, const struct family *f)
 {
-	bool differs = false, had = false, wanted = false;
+	bool was_set = s->names && f < families + NAMES_SETS, differs = was_set, had = was_set, wanted = false;
 
 	for (unsigned m = 0; m < MEMBERS && f->names[m] != NULL; m++) {
 		const char *want = state_get(s->want, f->names[m]), *have = state_get(s->have, f->names[m]);
@@ -317,7 +330,8 @@ static void put_family(const struct set *s, const struct family *f)
 	if (!differs || (s->base->read_only && is_read_only_flag(f->names[0])))
 		return;
 	for (unsigned m = 0; m < MEMBERS && f->names[m] != NULL && had && !(wanted && f->mutual); m++)
-		if (defaults_get(s->base->defaults, f->names[m]) != NULL || state_get(s->have, f->names[m]) != NULL)
+		if (was_set || defaults_get(s->base->defaults, f->names[m]) != NULL ||
+		    state_get(s->have, f->names[m]) != NULL)
 			put_assignment(s, f->names[m], NULL);
 	for (unsigned m = 0; m < MEMBERS && f->names[m] != NULL; m++) {
 		const char *want = state_get(s->want, f->names[m]);
@@ -332,7 +346,7 @@ static int put_set(const struct state *want, const struct state *have, const str
 	size_t packet = packet_begin(out, 0);
 
 	buf_put_u8(out, COM_QUERY);
-	struct set s = {out, out->len, want, have, base};
+	struct set s = {out, out->len, want, have, base, false};
 	uint32_t seen = 0; /* families */
 	for (unsigned i = 0; i < want->n; i++) {
 		const struct state_var *w = &want->vars[i];
@@ -348,8 +362,8 @@ static int put_set(const struct state *want, const struct state *have, const str
 		else if (strcmp(h->name, "role") != 0 && state_get(want, h->name) == NULL)
 			put_assignment(&s, h->name, NULL);
 	}
-	for (unsigned f = 0; seen != 0; f++, seen >>= 1)
-		if (seen & 1)
+	for (unsigned f = 0; f < FAMILIES; f++)
+		if ((seen >> f & 1) || (s.names && f < NAMES_SETS))
 			put_family(&s, &families[f]);
 	if (out->len == s.start) {
 		out->len = packet;

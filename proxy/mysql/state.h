@@ -4,7 +4,9 @@
  * a fresh login has (its `struct defaults`). A session has the state it wants, a server connection the state it has;
  * state_diff writes what turns one into the other. Empty states own no memory. Pure.
  *
- * "role" is a pseudo variable: the role in force, empty for none; it is set by SET ROLE.
+ * "role" is a pseudo variable: the role in force, empty for none; it is set by SET ROLE. So is STATE_RESULTS_COLLATION:
+ * the collation that SET NAMES .. COLLATE gave to character_set_results, which no variable shows, but the columns of
+ * results have its number; only where character_set_results is in the state, too.
  *
  * Some variables change others when they are set (`families` in state.c). A state holds no more of a family than what
  * determines all of it: setting one drops those that it sets as well.
@@ -17,6 +19,8 @@
 
 #include "base/slice.h"
 #include "mysql/defaults.h"
+
+#define STATE_RESULTS_COLLATION "collation_results"
 
 struct state_var {
 	char *name, *value; /* the name in lower case */

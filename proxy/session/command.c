@@ -108,6 +108,11 @@ static void run_set_option(struct session *s)
 		s->caps |= CAP_MULTI_STATEMENTS;
 	else
 		s->caps &= ~(uint32_t)CAP_MULTI_STATEMENTS;
+	struct identity *old = s->identity;
+	s->identity = identity_get(cluster, slice_str(old->user), old->has_password ? old->stage1 : NULL,
+				   identity_caps(s->caps) | (old->caps & CAP_EXPIRED_PASSWORDS), old->xcaps,
+				   old->collation);
+	identity_put(cluster, &old);
 	home_adopt_witness(s); /* another identity's connections follow */
 	if (s->home != NULL) {
 		s->pinned = true; /* its server connection is no longer what its pool says */
@@ -115,10 +120,6 @@ static void run_set_option(struct session *s)
 		dispatch_command(s, RESULT_SHAPE_QUERY);
 		return;
 	}
-	struct identity *old = s->identity;
-	s->identity = identity_get(cluster, slice_str(old->user), old->has_password ? old->stage1 : NULL,
-				   identity_caps(s->caps), old->xcaps, old->collation);
-	identity_put(cluster, &old);
 	diag_command(s, -1);
 	if (s->caps & CAP_DEPRECATE_EOF)
 		reply_ok(&out, 1, s->caps, 0xfe, &(struct ok_packet){.status = s->status});

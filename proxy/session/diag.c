@@ -85,6 +85,19 @@ static enum answer keeps_by_text(const struct command *c)
 	return counts < 0 ? UNKNOWN : counts == 0 ? YES : NO;
 }
 
+/* A SELECT that fails while it is resolved keeps the count, one that fails while it runs leaves any. */
+static bool failed_while_running(const struct command *c)
+{
+	static const unsigned codes[] = {ER_LOCK_WAIT_TIMEOUT,    ER_LOCK_DEADLOCK,      ER_SUBQUERY_NO_1_ROW,
+					 ER_QUERY_INTERRUPTED,    ER_DATA_OUT_OF_RANGE,  ER_STATEMENT_TIMEOUT,
+					 ER_CONNECTION_KILLED};
+
+	for (unsigned i = 0; i < sizeof codes / sizeof *codes; i++)
+		if (c->sync_error.code == codes[i])
+			return true;
+	return c->sent_rows > 0;
+}
+
 /* Does FOUND_ROWS() keep what it was? YES, NO: it is c->sent_rows, or UNKNOWN. */
 static enum answer keeps_found(const struct command *c)
 {
@@ -93,17 +106,19 @@ static enum answer keeps_found(const struct command *c)
 	if (c->stmt->kind == SQL_SELECT && has(c, SQLF_FOUND_UNTOLD) && !has(c, SQLF_MULTI | SQLF_SUBQUERY) &&
 	    sql_counts_rows(c->text, c->text_mode) == 0)
 		return YES; /* VALUES */
+	if (c->stmt->kind == SQL_SELECT && c->failed && !has(c, SQLF_MULTI | SQLF_UNREADABLE))
+		return failed_while_running(c) ? UNKNOWN : YES;
 	if (has(c, SQLF_MULTI | SQLF_UNREADABLE | SQLF_CALC_FOUND_ROWS | SQLF_FOUND_UNTOLD))
 		return UNKNOWN;
 	if (c->stmt->kind == SQL_SELECT)
-		return c->failed ? UNKNOWN : NO;
-	if (has(c, SQLF_SUBQUERY | SQLF_UNKNOWN_FUNC | SQLF_SET_STATEMENT))
+		return NO;
+	if (has(c, SQLF_SUBQUERY | SQLF_SET_STATEMENT))
 		return UNKNOWN;
-	switch (c->stmt->kind) {
+	switch (c->stmt->kind) { /* functions and triggers put it back */
 	case SQL_DELETE: return one_table_delete(c->text) ? YES : UNKNOWN;
+	case SQL_UPDATE: return c->stmt->ntables > 1 ? UNKNOWN : YES;
 	case SQL_INSERT:
-	case SQL_REPLACE:
-	case SQL_UPDATE: return effects_spread(c) ? UNKNOWN : YES;
+	case SQL_REPLACE: return mentions_select(c->text) ? UNKNOWN : YES;
 	case SQL_SET:
 	case SQL_DO: return c->stmt->ntables > 0 ? UNKNOWN : YES;
 	case SQL_DDL:
@@ -166,7 +181,7 @@ static void note_list(struct diag *d, const struct command *c, const struct back
 		list_is(d, b, 1, 1, b == NULL || c->sync_failed);
 		return;
 	}
-	if (c->warnings > 0) {
+	if (c->warnings > 0 || has(c, SQLF_MULTI)) { /* the count is of the last one's */
 		list_is(d, b, c->warnings, 0, c->is_statement && !runs_routines(c));
 		return;
 	}
@@ -217,6 +232,8 @@ void diag_statement_ended(struct session *s)
 	if (keeps != YES)
 		d->found_known = keeps == NO;
 	note_list(d, c, b);
+	/* What it kept is the session's only where the statement before ran there, too. */
+	d->found_elsewhere = keeps == YES && (d->found_elsewhere || b != d->knower);
 	d->knower = c->sync_failed ? NULL : b;
 }
 
@@ -241,6 +258,14 @@ static bool asks_insert_id(const struct sql_question *q)
 		if (q->item[i].what >= SQL_ASKED_INSERT_ID)
 			return true;
 	return false;
+}
+
+static bool asks_only_counts(const struct sql_question *q)
+{
+	for (unsigned i = 0; i < q->n; i++)
+		if (q->item[i].what != SQL_ASKED_WARNING_COUNT && q->item[i].what != SQL_ASKED_ERROR_COUNT)
+			return false;
+	return true;
 }
 
 static bool numbers_known(const struct session *s, const struct sql_question *q)
@@ -336,24 +361,40 @@ static void answer(struct session *s, const struct sql_question *q)
 /* --- the statement with the numbers in it ---------------------------------------------------------------------------
  */
 
+/* Of prepared statements only those whose answer is an OK, which has one form. */
+static bool may_rewrite(const struct session *s)
+{
+	const struct command *c = s->command;
+	bool plain = c->code == COM_QUERY ||
+		     (c->code == COM_STMT_EXECUTE && c->stmt->nparams == 0 && c->stmt->kind != SQL_SELECT &&
+		      !has(c, SQLF_RETURNS_ROWS) && prepared_state(c)->hash == s->want.hash);
+
+	return plain && !has(c, SQLF_MULTI | SQLF_UNREADABLE) && c->text.n <= REWRITE_MAX && s->diag.found_known;
+}
+
 static void rewrite(struct session *s)
 {
 	struct command *c = s->command;
 	struct buf text = {0};
 	bool get = c->stmt->kind == SQL_SHOW_DIAG;
 
-	if (c->code != COM_QUERY || has(c, SQLF_MULTI | SQLF_UNREADABLE) || c->text.n > REWRITE_MAX ||
-	    !s->diag.found_known)
+	if (!may_rewrite(s))
 		return;
 	bool read = get ? sql_put_diagnostics(c->text, c->text_mode, &s->diag.n, &text)
 			: sql_put_numbers(c->text, c->text_mode, &s->diag.n, &text);
 	if (read) {
+		if (c->code == COM_STMT_EXECUTE)
+			prepared_executed(s);
+		c->code = COM_QUERY;
+		c->ps = NULL;
 		buf_clear(&c->request);
 		session_put_query(&c->request, (const char *)text.data, text.len);
 		c->text = slice_of(c->request.data + PACKET_HEADER + 1, text.len);
 		if (!get)
 			command_classify(s, s->want.schema);
 	}
+	if (read && !get)
+		c->stmt = &c->parsed;
 	buf_fini(&text);
 }
 
@@ -425,7 +466,7 @@ bool diag_answers(struct session *s)
 	bool question = !has(c, SQLF_MULTI) && sql_question(c->text, c->text_mode, &q);
 	if (question && q.form != SQL_QUESTION_SELECT)
 		return list_answers(s);
-	struct backend *b = kept(s, s->diag.knower);
+	struct backend *b = s->diag.found_elsewhere && asks_found(c->text) ? NULL : kept(s, s->diag.knower);
 	bool in_step = b != NULL && (b->last_insert_id == s->last_insert_id || s->insert_id_dirty);
 	if (may_ask_knower(s, b) && (in_step || (question && !asks_insert_id(&q)))) {
 		c->answered_by = b;
@@ -434,6 +475,10 @@ bool diag_answers(struct session *s)
 	if (question && numbers_known(s, &q)) {
 		answer(s, &q);
 		return true;
+	}
+	if (question && asks_only_counts(&q) && kept(s, s->diag.list_at) != NULL) {
+		c->answered_by = kept(s, s->diag.list_at);
+		return false;
 	}
 	if (b != NULL && (b == s->home || (s->home == NULL && !b->read_only)))
 		return false; /* it is the primary's, and will run it */

@@ -53,6 +53,8 @@ static void decide(struct session *s)
 	};
 
 	c->want = route_wants(c->stmt, &facts, catalog);
+	if (c->stmt->kind == SQL_SHOW_DIAG && (c->stmt->flags & SQLF_USER_VAR_SET))
+		c->want.target = TARGET_PRIMARY; /* GET DIAGNOSTICS sets user variables */
 	if (s->reader != NULL) {
 		facts.in_transaction = false;
 		c->alone = route_wants(c->stmt, &facts, catalog);

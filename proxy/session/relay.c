@@ -432,7 +432,7 @@ static void after_columns(struct outgoing *o, struct backend *b, unsigned seq)
 	/* The server has not told its status yet. Clients that read it from here (libmariadb does, for CALL) get what
 	 * the end of the rows will say, if that arrives in the same turn, else the best guess. */
 	bool call = s->command->shape == RESULT_SHAPE_QUERY && s->command->is_statement &&
-		    s->command->stmt->kind == SQL_CALL;
+		    (s->command->stmt->kind == SQL_CALL || s->command->stmt->kind == SQL_COMPOUND);
 	size_t from = begin_made(o);
 	reply_eof(&o->made, seq + 1, 0, s->status | (call ? STATUS_MORE_RESULTS : 0));
 	o->columns_status = s->command->shape == RESULT_SHAPE_QUERY ? from + 7 : 0;

@@ -83,6 +83,7 @@ struct diag {
 	bool found_known;  /* n.found_rows is right */
 	bool list_known;   /* n.warnings and n.errors are */
 	const struct backend *knower;  /* the kept connection that ran it; NULL: none does, and n is all there is */
+	bool found_elsewhere;          /* but its FOUND_ROWS() is of something older than the session's */
 	const struct backend *list_at; /* the one that has the texts of the warnings; NULL: there are none, or they are
 					* lost */
 	bool list_lost;

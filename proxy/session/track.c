@@ -253,6 +253,10 @@ static void learn_collation(struct session *s, struct backend *b)
 			continue;
 		state_set(&s->want, name, value);
 		state_set(&b->have, name, value);
+		if (state_get(&s->want, "character_set_results") != NULL && !mentions(text, slice_str("results"))) {
+			state_set(&s->want, slice_str(STATE_RESULTS_COLLATION), value);
+			state_set(&b->have, slice_str(STATE_RESULTS_COLLATION), value);
+		}
 		return;
 	}
 	s->unproved = true; /* COLLATE with something that is not a name */
@@ -267,7 +271,7 @@ static void track_set(struct session *s)
 	s->sticky |= (c->stmt->flags & (SQLF_SET_ONCE | SQLF_STICKY)) != 0;
 	s->pinned |= (c->stmt->flags & (SQLF_USER_VAR_SET | SQLF_SET_ONCE | SQLF_STICKY)) != 0;
 	s->unproved |= c->failed || (c->stmt->flags & SQLF_SET_UNTOLD);
-	if (collates && c->stmt->nparams == 0 && !c->failed)
+	if (collates && c->stmt->nparams == 0 && !c->failed && mentions(c->text, slice_str("names")))
 		learn_collation(s, s->current);
 	else
 		s->unproved |= collates;
@@ -331,7 +335,7 @@ void track_statement(struct session *s)
 	if (c->to_replica && st->kind == SQL_SELECT)
 		return; /* it was proved to leave nothing before it was sent there */
 	unsigned effects = effects_of(s);
-	if (st->flags & (SQLF_USER_VAR_SET | SQLF_LOCK_FUNC))
+	if (st->flags & (SQLF_USER_VAR_SET | SQLF_LOCK_FUNC | SQLF_SEQUENCE)) /* LASTVAL() is the connection's */
 		s->pinned = true;
 	if ((st->flags & SQLF_TEMP) || st->kind == SQL_CREATE_TEMP)
 		s->pinned = s->temporary_tables = true;

@@ -273,14 +273,15 @@ static void copy_to(struct copy *c, const uint8_t *to)
 	c->from = to;
 }
 
-static void put_number(struct copy *c, enum sql_asked what, const struct sql_numbers *n)
+/* A BIGINT as long as the function's: by itself 21, in a calculation what gives the same result's length. */
+static void put_number(struct copy *c, enum sql_asked what, const struct sql_numbers *n, bool alone)
 {
 	int64_t v = what == SQL_ASKED_ROW_COUNT       ? n->row_count
 		    : what == SQL_ASKED_FOUND_ROWS    ? (int64_t)n->found_rows
 		    : what == SQL_ASKED_WARNING_COUNT ? n->warnings
 						      : n->errors;
 
-	buf_printf(c->out, "CAST('%020" PRId64 "' AS SIGNED)", v); /* a BIGINT as long as theirs */
+	buf_printf(c->out, "CAST('%0*" PRId64 "' AS SIGNED)", alone ? 21 : 20, v);
 }
 
 static bool is_value(const struct token *t)
@@ -359,6 +360,13 @@ static void note(struct copy *c, const struct token *t)
 	c->last = *t;
 }
 
+/* Behind a value: its column ends, or its alias comes. */
+static bool begins_no_operator(const struct token *t)
+{
+	return ends_list(t) || t->type == TOK_QUOTED || t->type == TOK_STRING ||
+	       (t->type == TOK_WORD && (t->kw == KW_AS || !(kw_table[t->kw].flags & KWF_RESERVED)));
+}
+
 bool sql_put_numbers(struct slice text, unsigned text_mode, const struct sql_numbers *numbers, struct buf *out)
 {
 	struct copy c = {.out = out, .from = text.p};
@@ -385,7 +393,8 @@ bool sql_put_numbers(struct slice text, unsigned text_mode, const struct sql_num
 			c.last = (struct token){.type = ')', .text = slice_of(end, 0), .at = end - 1};
 			c.changed = true;
 			copy_to(&c, begin.at);
-			put_number(&c, what, numbers);
+			bool alone = c.depth == 0 && c.list && c.column == begin.at && begins_no_operator(&t);
+			put_number(&c, what, numbers, alone);
 			c.from = end;
 			continue;
 		}

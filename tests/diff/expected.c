@@ -14,6 +14,7 @@ static const char *const variables[] = {
 	"server_id",
 	"session_track_schema", "session_track_state_change", "session_track_system_variables",
 	"session_track_transaction_info", /* the proxy's own means, README.md */
+	"character_set_database", "collation_database", /* after COM_RESET_CONNECTION, README.md */
 	"in_transaction", "warning_count", "error_count", /* of the very statement that asks */
 };
 

@@ -30,6 +30,7 @@ struct session {
 	unsigned params[STATEMENTS];      /* of the direct one's; UINT_MAX: not prepared */
 	bool asks[STATEMENTS];            /* for diagnostics */
 	bool selected;                    /* from a table, since its login */
+	bool was_reset;                   /* by COM_RESET_CONNECTION */
 	bool late;                        /* it did what the server tells of late */
 };
 

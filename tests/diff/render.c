@@ -88,11 +88,13 @@ bool render_ok(struct answer *a, struct slice payload, uint32_t caps)
 	return render_track(a, ok.state);
 }
 
-static void render_eof(struct answer *a, struct slice payload)
+static void render_eof(struct answer *a, struct slice payload, bool columns)
 {
 	buf_put_str(&a->text, "eof");
-	put_pair(&a->text, "warnings", get_u16(payload.p + 1));
-	put_status(a, get_u16(payload.p + 3) & ~(unsigned)EXPECTED_EOF_STATUS);
+	if (!columns) {
+		put_pair(&a->text, "warnings", get_u16(payload.p + 1));
+		put_status(a, get_u16(payload.p + 3) & ~(unsigned)EXPECTED_EOF_STATUS);
+	}
 	buf_put_str(&a->text, "\n");
 }
 
@@ -198,7 +200,7 @@ bool render_packet(struct answer *a, enum result_part part, struct slice payload
 			return false;
 		if (payload.n > 5)
 			return render_ok(a, payload, caps);
-		render_eof(a, payload);
+		render_eof(a, payload, part == RESULT_COLUMNS_END);
 		return true;
 	case RESULT_ERR:
 		return render_err(a, payload);

@@ -104,7 +104,8 @@ def test_split(lab):
     with Proxy(lab, {"proxy": {"mode": "split"}}) as proxy:
         compare(lab, proxy)
         routed = proxy.routed()
-        assert routed["replica"] > 100 and routed["cache"] == 0, routed
+        # most of these sessions keep to the primary: text EXECUTE, temporary tables, names that DDL made doubtful
+        assert routed["replica"] > 10 and routed["cache"] == 0, routed
 
 
 def test_state(lab):

@@ -77,9 +77,9 @@ static const struct {
 	{"SELECT a FROM t FOR UPDATE", W, ""},
 	{"SELECT a FROM t LOCK IN SHARE MODE", W, ""},
 	{"SELECT a FROM t INTO OUTFILE '/tmp/x'", W, ""},
-	{"RETURN NEXTVAL(s)", W | D, ""},
-	{"RETURN NEXT VALUE FOR s", W | D, ""},
-	{"RETURN s.nextval", W | D, ""},
+	{"RETURN NEXTVAL(s)", W | K | D, ""},
+	{"RETURN NEXT VALUE FOR s", W | K | D, ""},
+	{"RETURN s.nextval", W | K | D, ""},
 	/* the connection */
 	{"RETURN LAST_INSERT_ID()", D, ""},
 	{"RETURN @@sql_mode", D, ""},

@@ -157,7 +157,7 @@ static void columns(void **state)
 	assert_int_equal(of(c, 'r', "stored"), 0);
 	assert_int_equal(of(c, 'w', "stored"), N);
 	assert_int_equal(of(c, 'r', "numbered"), 0);
-	assert_int_equal(of(c, 'w', "numbered"), W | D);
+	assert_int_equal(of(c, 'w', "numbered"), W | K | D);
 	assert_int_equal(of(c, 'r', "s"), D);
 	assert_int_equal(of(c, 'f', "sees_s"), D);
 	call_graph_free(g);

@@ -357,6 +357,37 @@ static void charset_and_collation_belong_together(void **state)
 	state_clear(&s);
 }
 
+/* SET NAMES x COLLATE y shows in the columns of results; it sets two others, which are put right behind it. */
+static void collation_of_results(void **state)
+{
+	struct state want = {0}, have = {0};
+	struct buf out = {0};
+
+	(void)state;
+	set_of(&have, "character_set_results", "utf8mb4");
+	state_copy(&want, &have);
+	set_of(&want, STATE_RESULTS_COLLATION, "utf8mb4_bin");
+	set_of(&want, "collation_connection", "utf8mb4_bin");
+	assert_true(want.hash != have.hash);
+	assert_int_equal(state_diff(&want, &have, &no_base, &out), 1);
+	static const char there[] = "SET character_set_results=DEFAULT,character_set_results='utf8mb4',"
+				    "NAMES utf8mb4 COLLATE utf8mb4_bin,character_set_client=DEFAULT,"
+				    "collation_connection='utf8mb4_bin'";
+	assert_int_equal(out.len, 5 + sizeof there - 1);
+	assert_memory_equal(out.data + 5, there, sizeof there - 1);
+	buf_clear(&out);
+	assert_int_equal(state_diff(&have, &want, &no_base, &out), 1);
+	static const char back[] = "SET character_set_results=DEFAULT,character_set_results='utf8mb4',"
+				   "collation_connection=DEFAULT";
+	assert_int_equal(out.len, 5 + sizeof back - 1);
+	assert_memory_equal(out.data + 5, back, sizeof back - 1);
+	set_of(&want, "character_set_results", "utf8mb4");
+	assert_null(state_get(&want, STATE_RESULTS_COLLATION));
+	buf_fini(&out);
+	state_clear(&want);
+	state_clear(&have);
+}
+
 static const char *server_value(unsigned var)
 {
 	return vars[var].server_default;
@@ -544,6 +575,7 @@ int main(void)
 		cmocka_unit_test(sessions_find_their_state),
 		cmocka_unit_test(hashes_tell_states_apart),
 		cmocka_unit_test(charset_and_collation_belong_together),
+		cmocka_unit_test(collation_of_results),
 		cmocka_unit_test(some_variables_are_not_carried),
 		cmocka_unit_test(names_that_are_none),
 		cmocka_unit_test(a_copy_is_independent),
