@@ -483,7 +483,8 @@ bool diag_answers(struct session *s)
 	if (b != NULL && (b == s->home || (s->home == NULL && !b->read_only)))
 		return false; /* it is the primary's, and will run it */
 	if (!s->diag.found_known && asks_found(c->text)) {
-		session_error(s, ER_UNKNOWN_ERROR, "HY000", "FOUND_ROWS() of the last statement is gone: %s", elsewhere);
+		session_error(s, ER_UNKNOWN_ERROR, "HY000",
+			      "FOUND_ROWS() of the last statement is gone: %s", elsewhere);
 		return true;
 	}
 	rewrite(s);

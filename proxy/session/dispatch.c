@@ -389,8 +389,8 @@ static void on_pool_done(struct pool_wait *wait, struct backend *b, const struct
 	}
 }
 
-/* Others may sit on a connection of this pool only for what it knows: who is idle and whose LAST_INSERT_ID() has not been
- * asked yet, or who waits for a connection himself, so that nobody waits for each other. */
+/* Others may sit on a connection of this pool only for what it knows: who is idle and whose LAST_INSERT_ID() has not
+ * been asked yet, or who waits for a connection himself, so that nobody waits for each other. */
 static void ask_for_lingering(struct session *s, const struct pool *pool)
 {
 	struct session *other, *next;

@@ -354,7 +354,7 @@ static void word(struct scan *s)
 		break;
 	case KW_NEXT: case KW_PREVIOUS:
 		if (s->next.kw == KW_VALUE)
-			s->effects |= EFFECT_WRITES | EFFECT_DEPENDS;
+			s->effects |= EFFECT_WRITES | EFFECT_KEEPS | EFFECT_DEPENDS;
 		return;
 	case KW_SHARE:
 		s->effects |= s->last.kw == KW_FOR ? EFFECT_WRITES : 0;
@@ -399,7 +399,7 @@ static void note_name(struct scan *s)
 		*n = (struct name){.before = s->last.kw, .kw = s->now.kw};
 	n->quoted = s->now.type == TOK_QUOTED;
 	if (n->parts > 0 && is_sequence_member(s->now.text))
-		s->effects |= EFFECT_WRITES | EFFECT_DEPENDS;
+		s->effects |= EFFECT_WRITES | EFFECT_KEEPS | EFFECT_DEPENDS;
 	if (n->parts > 0 && s->reads)
 		use(s, BODY_NAME, n->part[n->parts < 3 ? n->parts - 1 : 2], s->now.text);
 	if (s->reads)

@@ -13,4 +13,5 @@ support: $(BUILD)/support/diff
 diff:
 	tests/lab/install.sh test
 	$(MAKE) -j$$(nproc) all $(BUILD)/support/diff
-	DIFF_STATEMENTS=$${DIFF_STATEMENTS:-1000000} tests/integration/test_diff.py
+	DIFF_STATEMENTS=$${DIFF_STATEMENTS:-1000000} DIFF_WITHOUT=$${DIFF_WITHOUT:-} \
+		DIFF_SEED=$${DIFF_SEED:-$$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')} tests/integration/test_diff.py

@@ -12,8 +12,9 @@
 
 /* Status flags that follow from the plan or the time taken: no good index used, no index used, query was slow. */
 enum { EXPECTED_STATUS = 0x0010 | 0x0020 | 0x0800 };
-/* An EOF behind columns has no warnings through the proxy and a status that is guessed (its server tells both at the rows'
- * end): neither is compared. Another EOF may say that state changed, but has no room to say which: no client can use it. */
+/* An EOF behind columns has no warnings through the proxy and a status that is guessed (its server tells both at the
+ * rows' end): neither is compared. Another EOF may say that state changed, but has no room to say which: no client can
+ * use it. */
 enum { EXPECTED_EOF_STATUS = 0x4000 };
 
 /* A variable that may differ, by name. */
