@@ -4,6 +4,7 @@
 changes for new clients everywhere, and for nobody else; replicas' connections cannot write."""
 import os
 import subprocess
+import time
 
 import pymysql
 
@@ -179,20 +180,23 @@ def test_a_schemas_default_character_set(lab, proxy):
 
 
 def test_init_connect(lab, proxy):
-    """What the primary's init_connect sets is a default like any other; a replica's is not."""
-    lab.primary.sql("SET GLOBAL init_connect = 'SET lc_time_names = \"nl_NL\"'")
-    lab.replicas[0].sql("SET GLOBAL init_connect = 'SET lc_time_names = \"sv_SE\"'")
-    wait_until(lambda: fresh(proxy, "SELECT @@lc_time_names") == "nl_NL", "new clients have it")
+    """What the primary's init_connect sets is a default like any other; a replica's is not. Until a check of the primary
+    has seen it, new clients may have either."""
+    def set_both(primary, replica, want):
+        lab.primary.sql("SET GLOBAL init_connect = '%s'" % primary)
+        lab.replicas[0].sql("SET GLOBAL init_connect = '%s'" % replica)
+        time.sleep(2.5)  # a few checks; who comes before is nobody's promise
+        wait_until(lambda: fresh(proxy, "SELECT @@lc_time_names") == want, "new clients have " + want)
+
+    set_both('SET lc_time_names = "nl_NL"', 'SET lc_time_names = "sv_SE"', "nl_NL")
     for n in range(5):
         with proxy.connect() as c:
             assert at_replica(proxy, c, OTHERS["lc_time_names"][1]) == "maart"
             assert value(c, "SELECT @@lc_time_names") == "nl_NL"
             rows(c, "SET @pinned = %d" % n)  # its connection cannot be reset: init_connect would not run again
-    lab.primary.sql("SET GLOBAL init_connect = ''")
-    wait_until(lambda: fresh(proxy, "SELECT @@lc_time_names") == "en_US", "new clients have it")
+    set_both("", "", "en_US")
     with proxy.connect() as c:
         assert at_replica(proxy, c, OTHERS["lc_time_names"][1]) == "March"
-    lab.replicas[0].sql("SET GLOBAL init_connect = ''")
 
 
 def test_roles_do_not_stay(lab, proxy):

@@ -308,7 +308,7 @@ def test_effects_are_read_from_texts_as_the_server_stores_them(lab):
                     "CREATE PROCEDURE eff.ora AS BEGIN sql_mode := ''; END")
     unseen = {n: (ALL, ALL, ALL, ALL) for n in ("vlook", "vwrite", "vover", "vsess")}
     seen = {"t": (0, 0, ALL, ALL), "s": (D, 0, ALL, ALL), "mem": (D, 0, ALL, ALL), "virt": (K | D, K | D, ALL, ALL),
-            "plain": (0, K | D, ALL, ALL), "seqd": (0, W | D | N, ALL, ALL), "pure": (0, 0, 0, ALL), "bs": (0, 0, 0, ALL),
+            "plain": (0, K | D, ALL, ALL), "seqd": (0, W | K | D | N, ALL, ALL), "pure": (0, 0, 0, ALL), "bs": (0, 0, 0, ALL),
             "writes": (0, 0, W, ALL), "calls": (0, 0, W, ALL), "t2": (0, W | T | K | D, ALL, ALL),
             "p": (0, 0, ALL, W | T | K | D), "q": (0, 0, ALL, V | X), "dyn": (0, 0, ALL, ALL), "quotes": (0, 0, 0, ALL),
             "ora": (0, 0, ALL, ALL)}
