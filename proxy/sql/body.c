@@ -578,7 +578,8 @@ static void token(struct scan *s)
 		set_target(s);
 	if (s->sets && t->kw == KW_FOR && s->depth == s->set_depth && s->last.kw != KW_VALUE)
 		s->sets = s->target = false; /* SET STATEMENT .. FOR */
-	if (t->type == TOK_WORD && t->kw != KW_NONE && s->last.type != '.' && s->next.type != '.')
+	bool names = s->next.type == '.' && !(kw_table[t->kw].flags & KWF_BARE); /* a value begins no name */
+	if (t->type == TOK_WORD && t->kw != KW_NONE && s->last.type != '.' && !names)
 		word(s);
 	if (identifier)
 		note_name(s);
