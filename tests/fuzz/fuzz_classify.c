@@ -80,8 +80,9 @@ static void scanned(struct slice text, unsigned mode, const struct sql_stmt *s)
 	struct body b = {.text = text, .mode = mode & ~(unsigned)SQL_ORACLE, .use = on_use, .arg = &seen};
 	unsigned effects = body_effects(&b);
 
-	for (unsigned i = 0; i < s->nfuncs; i++) /* a word of the grammar: built in, however it is quoted */
-		if (kw_find(s->funcs[i].name, s->funcs[i].name.p + s->funcs[i].name.n) != KW_NONE)
+	for (unsigned i = 0; i < s->nfuncs; i++) /* a word of the grammar: built in, however it is quoted; or a type */
+		if (slice_ieq(s->funcs[i].name, "bit") || slice_ieq(s->funcs[i].name, "enum") ||
+		    kw_find(s->funcs[i].name, s->funcs[i].name.p + s->funcs[i].name.n) != KW_NONE)
 			seen.funcs |= 1u << i;
 	b.statement = true;
 	body_effects(&b);

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# run.sh BINARY: replays the target's corpus (tests/fuzz/corpus/NAME for fuzz_NAME), then fuzzes for FUZZ_SECONDS (5).
+# run.sh BINARY: replays the target's corpus (tests/fuzz/corpus/NAME for fuzz_NAME), then fuzzes: the same 10000 runs each
+# time, or with FUZZ_SECONDS that long, each time others.
 # New inputs are thrown away: keep one by copying it into the corpus. A crash prints its input.
 set -eu
 name=$(basename "$1")
@@ -10,7 +11,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/new"
 corpus=$here/corpus/$name dict=$here/$name.dict
-set -- "$1" -max_total_time="${FUZZ_SECONDS:-5}" -timeout=10 -artifact_prefix="$work/" "$work/new"
+if [ -n "${FUZZ_SECONDS:-}" ]; then
+	set -- "$1" -max_total_time="$FUZZ_SECONDS"
+else
+	set -- "$1" -seed=1 -runs=10000
+fi
+set -- "$@" -timeout=10 -artifact_prefix="$work/" "$work/new"
 [ ! -d "$corpus" ] || set -- "$@" "$corpus"
 [ ! -e "$dict" ] || set -- "$@" -dict="$dict"
 if ! "$@" >"$work/log" 2>&1; then
