@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# run.sh BINARY: replays the target's corpus (tests/fuzz/corpus/NAME for fuzz_NAME), then fuzzes: the same 10000 runs each
-# time, or with FUZZ_SECONDS that long, each time others.
+# run.sh BINARY: replays the target's corpus (tests/fuzz/corpus/NAME for fuzz_NAME); with FUZZ_SECONDS it goes on that long
+# with new inputs, each time others (not even -seed repeats them).
 # New inputs are thrown away: keep one by copying it into the corpus. A crash prints its input.
 set -eu
 name=$(basename "$1")
@@ -14,7 +14,7 @@ corpus=$here/corpus/$name dict=$here/$name.dict
 if [ -n "${FUZZ_SECONDS:-}" ]; then
 	set -- "$1" -max_total_time="$FUZZ_SECONDS"
 else
-	set -- "$1" -seed=1 -runs=10000
+	set -- "$1" -runs=0
 fi
 set -- "$@" -timeout=10 -artifact_prefix="$work/" "$work/new"
 [ ! -d "$corpus" ] || set -- "$@" "$corpus"
